@@ -1,0 +1,1 @@
+"""Energy-based models: say how plausible something is, get all a probability model can do."""

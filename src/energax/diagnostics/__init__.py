@@ -1,0 +1,8 @@
+"""Arrays in, numbers out: have chains mixed, have weights collapsed."""
+
+from energax.diagnostics._convergence import Convergence as Convergence
+from energax.diagnostics._convergence import convergence as convergence
+from energax.diagnostics._convergence import mean_and_error as mean_and_error
+from energax.diagnostics._weights import WeightedMean as WeightedMean
+from energax.diagnostics._weights import log_mean_weight as log_mean_weight
+from energax.diagnostics._weights import normal_interval as normal_interval

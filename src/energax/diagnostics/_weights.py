@@ -1,0 +1,64 @@
+"""The health of importance weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
+from scipy.stats import norm, t
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """The logarithm of the mean of exp(log_weights), and how far to trust it."""
+
+    value: float
+    """log of the mean weight."""
+    std_error: float
+    """Its standard error in nats, by the delta method."""
+    lower: float
+    """Lower end of the interval."""
+    upper: float
+    """Upper end of the interval."""
+    ess: float
+    """(sum w)^2 / sum w^2: how many equal weights these are worth."""
+    largest: float
+    """The largest weight's share of the sum."""
+
+
+def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95) -> WeightedMean:
+    """log mean exp(log_weights), in float64, with an interval at `level`.
+
+    The standard error is std(w) / (sqrt(n) mean(w)); the interval is Student's t about the
+    mean weight, taken to logarithms, so it is longer below than above and open (`-inf`) where
+    the mean is not known to be above zero.
+
+    **Raises:** `ValueError` for fewer than two weights, NaN, or no finite weight.
+    """
+    log_weights = np.asarray(log_weights, np.float64)
+    if log_weights.ndim != 1 or log_weights.size < 2:
+        raise ValueError(f"log_weights must have shape (n >= 2,), got {log_weights.shape}")
+    if np.isnan(log_weights).any() or not np.isfinite(log_weights.max()):
+        raise ValueError("log_weights need finite values and no NaN")
+    n = log_weights.size
+    total = logsumexp(log_weights)
+    share = np.exp(log_weights - total)
+    relative = float(n * share.std(ddof=1) / np.sqrt(n))
+    value = float(total - np.log(n))
+    quantile = float(t.ppf(0.5 + level / 2, n - 1))
+    reach = quantile * relative
+    lower = value + np.log1p(-reach) if reach < 1 else -np.inf
+    return WeightedMean(
+        value=value,
+        std_error=relative,
+        lower=float(lower),
+        upper=float(value + np.log1p(reach)),
+        ess=float(1 / np.sum(share**2)),
+        largest=float(share.max()),
+    )
+
+
+def normal_interval(value: float, std_error: float, *, level: float = 0.95) -> tuple[float, float]:
+    """value -+ z std_error."""
+    reach = float(norm.ppf(0.5 + level / 2)) * std_error
+    return value - reach, value + reach

@@ -1,0 +1,48 @@
+"""Counts of rare events."""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+from jaxtyping import Array, ArrayLike, Float, Int, Key
+
+from energax.energies._base import AbstractNormalised
+from energax.energies._parameters import finite_array
+from energax.spaces import Count
+
+
+class Poisson(AbstractNormalised):
+    """Independent counts: log p(x) = x log r - r - log x!.
+
+    **Arguments:**
+
+    - `rate`: r, the mean, positive, any shape.
+    """
+
+    log_rate: Float[Array, "*shape"]
+
+    def __init__(self, rate: ArrayLike = 1.0):
+        self.log_rate = jnp.log(finite_array(rate, "rate", positive=True))
+
+    @property
+    def rate(self) -> Float[Array, "*shape"]:
+        """The mean."""
+        return jnp.exp(self.log_rate)
+
+    @property
+    def space(self) -> Count:
+        return Count(self.log_rate.shape)
+
+    def energy(self, x: Int[Array, "*shape"]) -> Float[Array, ""]:
+        count = x.astype(self.log_rate.dtype)
+        energy = jnp.sum(self.rate + gammaln(count + 1) - count * self.log_rate)
+        return jnp.where(jnp.all(x >= 0), energy, jnp.inf)
+
+    def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
+        return _poisson(key, self.rate)
+
+
+def _poisson(key: Key[Array, ""], rate: Array) -> Int[Array, "*shape"]:
+    # jax.random.poisson is written for threefry keys alone, so give it one made of our bits.
+    data = jax.random.bits(key, (2,), jnp.uint32)
+    threefry = jax.random.wrap_key_data(data, impl="threefry2x32")
+    return jax.random.poisson(threefry, rate, dtype=jnp.int32)

@@ -1,0 +1,99 @@
+"""The path of machines from a base-rate model to an RBM."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from energax.energies._base import AbstractBipartite
+from energax.energies.algebra._path import AbstractPath
+from energax.energies.algebra._rules import PATH
+from energax.energies.algebra._tempered import scaled
+from energax.energies.families import Bernoulli
+from energax.energies.machines._rbm import RBM, draw_bits
+from energax.spaces import Binary
+
+_LOG_2 = 0.6931471805599453
+
+
+class AnnealedRBM(AbstractPath, AbstractBipartite):
+    """An RBM at `beta` between a base-rate model (0) and the machine itself (1):
+
+    E(v, h) = (1 - beta) E_base(v) + beta E_rbm(v, h), h uniform at beta = 0, and h summed out
+    (R. Salakhutdinov and I. Murray, "On the quantitative analysis of deep belief networks",
+    2008, section 4.1).
+
+    A state's terms hold the hidden inputs c + v W at beta = 1. Every beta shares them, so an
+    annealing step takes two matrix products and not three, and no weight is ever scaled.
+    """
+
+    base: Bernoulli
+    rbm: RBM
+    beta: Float[Array, ""]
+
+    fixed: ClassVar[tuple[str, ...]] = ("base", "beta")
+
+    @property
+    def space(self) -> Binary:
+        return self.rbm.space
+
+    @property
+    def hidden_space(self) -> Binary:
+        return self.rbm.hidden_space
+
+    def at(self, beta: ArrayLike) -> "AnnealedRBM":
+        return AnnealedRBM(self.base, self.rbm, jnp.asarray(beta, self.rbm.weights.dtype))
+
+    def energy(self, x: Float[Array, " visible"]) -> Float[Array, ""]:
+        return self.energy_of(self.terms(x))
+
+    def terms(self, x: Float[Array, " visible"]) -> tuple[Array, Array, Array]:
+        visible, hidden_input = self.rbm.terms(x)
+        return self.base.log_prob(x), visible, hidden_input
+
+    def energy_of(self, terms: tuple[Array, Array, Array]) -> Float[Array, ""]:
+        base, visible, hidden_input = terms
+        uniform = (1 - self.beta) * self.rbm.n_hidden * _LOG_2
+        hidden = jnp.sum(jax.nn.softplus(self.beta * hidden_input)) - uniform
+        return -scaled(1 - self.beta, base) - self.beta * visible - hidden
+
+    def log_increment(
+        self, terms: tuple[Array, Array, Array], beta: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        base, visible, hidden_input = terms
+        step = beta - self.beta
+        # log(1 + exp(a + d)) - log(1 + exp(a)), without subtracting two large numbers:
+        # with p = sigmoid(a) it is log(1 + p (exp(d) - 1)), taken from the side where d < 0.
+        d = step * hidden_input
+        toward = jnp.where(d < 0, 1.0, -1.0)
+        share = jax.nn.sigmoid(toward * self.beta * hidden_input)
+        each = jnp.maximum(d, 0.0) + jnp.log1p(share * jnp.expm1(-jnp.abs(d)))
+        return step * (visible - base) + jnp.sum(each + step * _LOG_2)
+
+    def hidden_mean(self, terms: tuple[Array, Array, Array]) -> Float[Array, " hidden"]:
+        return jax.nn.sigmoid(self.beta * terms[2])
+
+    def draw_hidden(self, terms: Any, key: Key[Array, ""]) -> Float[Array, " hidden"]:
+        return draw_bits(self.beta * terms[2], key)
+
+    def draw_visible(self, h: Array, key: Key[Array, ""]) -> Float[Array, " visible"]:
+        target = self.rbm.visible_input(h)
+        return draw_bits(self.base.logits + self.beta * (target - self.base.logits), key)
+
+    def pack(self, v: Array, h: Array) -> Array:
+        return v
+
+    def hidden_log_density(self, h: Array) -> Float[Array, ""]:
+        logits = (1 - self.beta) * self.base.logits + self.beta * self.rbm.visible_input(h)
+        base = (1 - self.beta) * (
+            jnp.sum(jax.nn.softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2
+        )
+        return self.beta * h @ self.rbm.hidden_bias + jnp.sum(jax.nn.softplus(logits)) - base
+
+
+def _from_base_rates(base: Bernoulli, target: RBM, beta: Array) -> AnnealedRBM:
+    return AnnealedRBM(base, target, beta)
+
+
+PATH[Bernoulli, RBM] = _from_base_rates

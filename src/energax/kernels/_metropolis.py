@@ -1,0 +1,153 @@
+"""Metropolis: propose a perturbation, accept it by the ratio of probabilities."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from energax.energies import AbstractEnergy
+from energax.energies._parameters import finite_array
+from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
+from energax.kernels._perturbation import perturb
+from energax.spaces import State
+
+
+class MetropolisState(AbstractKernelState):
+    """x, its energy, and the energy's terms."""
+
+    x: State
+    energy: Float[Array, ""]
+    terms: Any
+
+
+class RandomWalkMetropolis(AbstractKernel):
+    """The random walk as first taught: perturb x to y; go to y if it is likelier, and with
+    probability p(y) / p(x) if it is not.
+
+    The sometimes-downhill step is what makes it a sampler and not a search. Real entries get
+    normal noise; of discrete ones a single entry changes.
+
+    **Arguments:**
+
+    - `step_size`: the noise's standard deviation on real entries; discrete spaces ignore it.
+
+    Source: N. Metropolis et al., "Equation of state calculations by fast computing machines"
+    (1953).
+    """
+
+    step_size: Float[Array, ""]
+
+    is_exact: ClassVar[bool] = True
+
+    def __init__(self, step_size: ArrayLike = 0.5):
+        self.step_size = finite_array(step_size, "step_size", shape=(), positive=True)
+
+    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
+        return _at(energy, x)
+
+    def step(
+        self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
+    ) -> tuple[MetropolisState, Info]:
+        key_propose, key_accept = jax.random.split(key)
+        y = perturb(energy.space, state.x, self.step_size, key_propose)
+        return accept_or_stay(energy, state, y, jnp.zeros_like(state.energy), key_accept)
+
+    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return _at(energy, state.x)
+
+    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return MetropolisState(state.x, energy.energy_of(state.terms), state.terms)
+
+
+class MetropolisHastings(AbstractKernel):
+    """Metropolis with any proposal, corrected where going and coming back differ.
+
+    **Arguments:**
+
+    - `propose`: `propose(key, x) -> y`.
+    - `log_proposal_ratio`: `log_proposal_ratio(x, y)` = log q(x | y) - log q(y | x), the way
+      back over the way there. `None` says the proposal is symmetric.
+
+    A proposal outside the energy's space is rejected.
+
+    ```python
+    import energax as ex
+    import jax
+    import jax.numpy as jnp
+
+    # A multiplicative walk on x > 0: y = x exp(0.5 z) needs the ratio y / x.
+    kernel = ex.MetropolisHastings(
+        lambda key, x: x * jnp.exp(0.5 * jax.random.normal(key, x.shape)),
+        lambda x, y: jnp.sum(jnp.log(y) - jnp.log(x)),
+    )
+    ```
+
+    Source: W. K. Hastings, "Monte Carlo sampling methods using Markov chains and their
+    applications" (1970).
+    """
+
+    propose: Callable[[Key[Array, ""], State], State]
+    log_proposal_ratio: Callable[[State, State], Array] | None = None
+
+    is_exact: ClassVar[bool] = True
+
+    def __check_init__(self):
+        for name in ("propose", "log_proposal_ratio"):
+            value = getattr(self, name)
+            if not callable(value) and not (name == "log_proposal_ratio" and value is None):
+                raise ValueError(f"{name} must be callable, got {type(value).__name__}")
+
+    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
+        return _at(energy, x)
+
+    def step(
+        self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
+    ) -> tuple[MetropolisState, Info]:
+        key_propose, key_accept = jax.random.split(key)
+        y = energy.space.clamp(self.propose(key_propose, state.x))
+        energy.space.check(y, name="what propose returned")
+        ratio = jnp.zeros_like(state.energy)
+        if self.log_proposal_ratio is not None:
+            ratio = jnp.asarray(self.log_proposal_ratio(state.x, y), ratio.dtype)
+        return accept_or_stay(energy, state, y, ratio, key_accept)
+
+    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return _at(energy, state.x)
+
+    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return MetropolisState(state.x, energy.energy_of(state.terms), state.terms)
+
+
+def accept_or_stay(
+    energy: AbstractEnergy,
+    state: MetropolisState,
+    y: State,
+    log_proposal_ratio: Float[Array, ""],
+    key: Key[Array, ""],
+) -> tuple[MetropolisState, Info]:
+    """The Metropolis-Hastings test: to y with probability min(1, p(y) q(x|y) / p(x) q(y|x)).
+
+    A y outside the space or with infinite energy is refused. A NaN energy stays visible: it is
+    accepted into the state's energy, so that whoever runs the chain can say the model failed.
+    """
+    terms = energy.terms(y)
+    proposed = energy.energy_of(terms)
+    failed = jnp.isnan(proposed)
+    proposed = jnp.where(energy.space.contains(y) | failed, proposed, jnp.inf)
+    # From an infinite energy (a start outside the support) every finite one is uphill.
+    log_ratio = jnp.where(
+        jnp.isinf(proposed), -jnp.inf, state.energy - proposed + log_proposal_ratio
+    )
+    probability = jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
+    accept = jax.random.uniform(key, (), probability.dtype) < probability
+    new = MetropolisState(y, proposed, terms)
+    kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
+    return kept, Info(probability, kept.energy)
+
+
+def _at(energy: AbstractEnergy, x: State) -> MetropolisState:
+    terms = energy.terms(x)
+    value = energy.energy_of(terms)
+    return MetropolisState(x, jnp.where(energy.space.contains(x), value, jnp.inf), terms)

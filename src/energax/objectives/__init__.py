@@ -1,0 +1,17 @@
+"""What training minimises: one file an objective."""
+
+from energax.objectives._base import AbstractObjective as AbstractObjective
+from energax.objectives._base import Step as Step
+from energax.objectives._base import contrast as contrast
+from energax.objectives._base import value_and_gradient as value_and_gradient
+from energax.objectives._contrastive_divergence import (
+    ContrastiveDivergence as ContrastiveDivergence,
+)
+from energax.objectives._maximum_entropy import MaximumEntropy as MaximumEntropy
+from energax.objectives._maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+from energax.objectives._monte_carlo import (
+    MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood,
+)
+from energax.objectives._persistent import (
+    PersistentContrastiveDivergence as PersistentContrastiveDivergence,
+)

@@ -1,0 +1,83 @@
+"""The contract of everything that can be trained on."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key
+
+from energax.energies import AbstractEnergy, trainable
+from energax.spaces import State
+
+
+class Step(eqx.Module):
+    """What an objective says of one batch."""
+
+    gradient: Any
+    """The gradient to descend, in the trainable leaves of the energy; `None` elsewhere."""
+    state: Any
+    """The objective's own state for the next step: chains, running means."""
+    measures: dict[str, Float[Array, ""]]
+    """What to log; always the same names."""
+
+
+class AbstractObjective(eqx.Module):
+    """Something training minimises, given by its gradient on a batch.
+
+    An objective holds settings only. What changes from step to step (persistent chains, running
+    means) is its *state*, made by `init`, carried by the trainer and saved in checkpoints.
+    """
+
+    @abc.abstractmethod
+    def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:
+        """The state before the first step. `rows` are the data, as `prepare` returned them."""
+
+    @abc.abstractmethod
+    def gradient(
+        self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
+    ) -> Step:
+        """The gradient on one batch of rows, the next state, and measures."""
+
+    def prepare(self, energy: AbstractEnergy, data: Any) -> State:
+        """The user's data as rows of the energy's space.
+
+        **Raises:** `ValueError` saying what is wrong with them.
+        """
+        return energy.space.convert(jax.tree.map(np.asarray, data))
+
+    def default_optimizer(self) -> optax.GradientTransformation:
+        """The optimiser used when none is given."""
+        return optax.adam(1e-3)
+
+    def complaint(self, measures: dict[str, float]) -> str:
+        """What the last measures say against the result, as a sentence; empty if nothing."""
+        return ""
+
+
+def value_and_gradient(
+    energy: AbstractEnergy, function: Callable[[AbstractEnergy], Any], *, has_aux: bool = False
+) -> Any:
+    """`function(energy)` and its gradient in the trainable leaves of `energy`."""
+    parameters, rest = eqx.partition(energy, trainable(energy))
+    return jax.value_and_grad(lambda p: function(eqx.combine(p, rest)), has_aux=has_aux)(parameters)
+
+
+def contrast(energy: AbstractEnergy, data: State, model: State) -> tuple[Any, dict[str, Array]]:
+    """The gradient of mean E(data) - mean E(model), the states held; and both means.
+
+    With model states drawn from p this is, on average, the gradient of the mean negative
+    log-likelihood.
+    """
+
+    def gap(energy: AbstractEnergy) -> tuple[Array, tuple[Array, Array]]:
+        low = jnp.mean(jax.vmap(energy.energy)(data))
+        high = jnp.mean(jax.vmap(energy.energy)(model))
+        return low - high, (low, high)
+
+    (value, (low, high)), gradient = value_and_gradient(energy, gap, has_aux=True)
+    return gradient, {"energy_gap": value, "energy_data": low, "energy_model": high}

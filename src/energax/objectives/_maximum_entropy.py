@@ -1,0 +1,99 @@
+"""The model of greatest entropy with given expectations."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key
+
+from energax.energies import AbstractEnergy, ExponentialFamily, trainable
+from energax.exact import log_partition_enumerated, log_partition_on_grid
+from energax.objectives._base import AbstractObjective, Step
+from energax.spaces import State
+
+
+class MaximumEntropy(AbstractObjective):
+    """Fits an `ExponentialFamily` to expectations of its sufficient statistic.
+
+    In place of rows, `fit` takes the moments m, shape (k,). The natural parameter that gives
+    E[T(x)] = m minimises the convex log Z(eta) - eta . m; each step is a damped Newton step,
+    with the mean and covariance of T by enumeration (a discrete space) or on a grid.
+
+    **Arguments:**
+
+    - `n_points`, `low`, `high`: the grid for a continuous space, as in `log_partition_on_grid`.
+
+    Source: E. Jaynes, "Information theory and statistical mechanics" (1957); damping by
+    Y. Nesterov and A. Nemirovskii (1994), section 2.2.
+    """
+
+    n_points: int = 200
+    low: float | None = None
+    high: float | None = None
+
+    def prepare(self, energy: AbstractEnergy, data: Any) -> State:
+        if not isinstance(energy, ExponentialFamily):
+            raise ValueError(
+                f"MaximumEntropy fits an ExponentialFamily, got {type(energy).__name__}"
+            )
+        expected = energy.natural_parameter.shape
+        try:
+            moments = np.atleast_1d(np.asarray(data, float))
+        except (TypeError, ValueError):
+            raise ValueError(f"data must be the moments, an array of shape {expected}") from None
+        if moments.shape != expected:
+            raise ValueError(
+                f"data must be the moments, of shape {expected}, got shape {moments.shape}:"
+                " average the sufficient statistic over your rows"
+            )
+        if not np.isfinite(moments).all():
+            raise ValueError("moments must be finite")
+        return jnp.asarray(moments, energy.natural_parameter.dtype)[None]
+
+    def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
+        return None
+
+    def gradient(
+        self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
+    ) -> Step:
+        assert isinstance(energy, ExponentialFamily)
+        eta, moments = energy.natural_parameter, batch[0]
+
+        def log_z(eta: Float[Array, " k"]) -> Float[Array, ""]:
+            return self._log_z(ExponentialFamily(energy.sufficient_statistic, eta, energy.space))
+
+        value, mean = jax.value_and_grad(log_z)(eta)
+        covariance = jax.hessian(log_z)(eta)
+        difference = mean - moments
+        # A statistic that never varies, or repeats another, leaves directions without curvature.
+        ridge = 1e-6 * jnp.trace(covariance) / eta.size + jnp.finfo(eta.dtype).tiny
+        newton = jnp.linalg.solve(
+            covariance + ridge * jnp.eye(eta.size, dtype=eta.dtype), difference
+        )
+        decrement = jnp.sqrt(jnp.maximum(difference @ newton, 0.0))
+        # A statistic with parameters of its own keeps them: only eta is fitted to moments.
+        zeros = jax.tree.map(jnp.zeros_like, eqx.filter(energy, trainable(energy)))
+        gradient = eqx.tree_at(lambda m: m.natural_parameter, zeros, newton / (1 + decrement))
+        entropy = value - eta @ mean
+        error = jnp.max(jnp.abs(difference))
+        return Step(gradient, None, {"entropy": entropy, "moment_error": error})
+
+    def default_optimizer(self) -> optax.GradientTransformation:
+        return optax.sgd(1.0)
+
+    def complaint(self, measures: dict[str, float]) -> str:
+        error = measures.get("moment_error", 0.0)
+        if error > 1e-3:
+            return (
+                f"expectations are still off by {error:.2g}: no model of this family may have"
+                " these moments, or more steps are needed"
+            )
+        return ""
+
+    def _log_z(self, energy: ExponentialFamily) -> Float[Array, ""]:
+        if energy.space.is_discrete:
+            return log_partition_enumerated(energy)
+        return log_partition_on_grid(energy, n_points=self.n_points, low=self.low, high=self.high)

@@ -1,0 +1,55 @@
+"""Monte Carlo maximum likelihood: fresh chains from the base at every step."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Key
+
+from energax.energies import AbstractEnergy
+from energax.kernels import AbstractKernel
+from energax.objectives._base import AbstractObjective, Step, contrast
+from energax.objectives._contrastive_divergence import advance, check_moves, check_steps
+from energax.sampling import default_kernel, start_chains
+from energax.spaces import State
+
+
+class MonteCarloMaximumLikelihood(AbstractObjective):
+    """The likelihood's gradient with the model's mean estimated by chains from the base.
+
+    Each step starts `n_samples` chains at the space's base draws, walks them `n_steps` steps and
+    takes grad E(x) - grad E(x'). One sample makes a noisy gradient that is right on average, as
+    far as the chains get to the model in that many steps.
+
+    **Arguments:**
+
+    - `n_steps`: steps of each fresh chain.
+    - `n_samples`: chains a gradient.
+    - `kernel`: their moves; the energy's default if `None`.
+    """
+
+    n_steps: int = 100
+    n_samples: int = 1
+    kernel: AbstractKernel | None = None
+
+    def __check_init__(self):
+        check_steps(self.n_steps)
+        if (
+            isinstance(self.n_samples, bool)
+            or not isinstance(self.n_samples, int)
+            or (self.n_samples < 1)
+        ):
+            raise ValueError(f"n_samples must be an integer of at least 1, got {self.n_samples!r}")
+
+    def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
+        check_moves(energy, self.kernel)
+
+    def gradient(
+        self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
+    ) -> Step:
+        kernel = default_kernel(energy) if self.kernel is None else self.kernel
+        key_draw, key_init, key_walk = jax.random.split(key, 3)
+        x = jax.vmap(energy.space.draw)(jax.random.split(key_draw, self.n_samples))
+        chains = start_chains(energy, kernel, x, key_init)
+        chains, acceptance = advance(energy, kernel, chains, self.n_steps, key_walk)
+        gradient, measures = contrast(energy, batch, chains.x)
+        return Step(gradient, None, {**measures, "acceptance": acceptance})

@@ -1,0 +1,123 @@
+"""`log_partition`: log Z by the best method a model allows."""
+
+import math
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from energax.energies import (
+    AbstractEnergy,
+    AbstractTractable,
+    Bernoulli,
+    Gaussian,
+    Uniform,
+    unfreeze,
+)
+from energax.exact import log_partition_enumerated, n_enumerated
+from energax.partition._annealed import check_level, log_partition_annealed
+from energax.partition._estimate import LogPartition
+from energax.sampling import default_kernel, run_chains
+from energax.spaces import Binary, Box, Categorical, Real, Spin
+
+_AFFORDABLE = 2**22
+"""States that are listed unasked: seconds on two cores (benchmarks/enumeration.py)."""
+
+
+def log_partition(
+    energy: AbstractEnergy,
+    *,
+    key: Key[Array, ""],
+    method: Literal["closed form", "enumeration", "annealing"] | None = None,
+    base: AbstractTractable | None = None,
+    level: float = 0.95,
+    **options: Any,
+) -> LogPartition:
+    """log Z = log of the sum or integral of exp(-E(x)), with an interval.
+
+    Without a `method`: the closed form if there is one, enumeration if it takes seconds (an RBM
+    by its smaller layer), and otherwise annealed importance sampling.
+
+    **Arguments:**
+
+    - `method`: `"closed form"`, `"enumeration"` or `"annealing"`; chosen if `None`.
+    - `base`: where annealing starts; if `None`, base rates or moments of a short run of chains.
+    - `level`: the interval's coverage.
+    - `options`: for annealing, as in `log_partition_annealed`: `n_chains`, `n_temperatures`,
+      `betas`, `kernel`.
+
+    **Returns:** `LogPartition`, whose `trusted` is false where a check failed.
+
+    **Raises:** `ValueError` if the method does not fit the model.
+
+    ```python
+    import energax as ex
+
+    ex.log_partition(ex.RBM.init(ex.key(0), n_visible=20, n_hidden=10), key=ex.key(1)).value
+    ```
+    """
+    if not isinstance(energy, AbstractEnergy):
+        raise ValueError(f"log_partition needs an energy, got {type(energy).__name__}")
+    check_level(level)
+    model = unfreeze(energy)
+    count = n_enumerated(model)
+    if method is None:
+        if isinstance(model, AbstractTractable):
+            method = "closed form"
+        elif count is not None and count <= _AFFORDABLE and base is None and not options:
+            method = "enumeration"
+        else:
+            method = "annealing"
+    if method == "closed form":
+        if not isinstance(model, AbstractTractable):
+            raise ValueError(f"{type(model).__name__} has no closed form of Z")
+        return _exact(float(model.log_normaliser()), method, level, {})
+    if method == "enumeration":
+        if options or base is not None:
+            raise ValueError(f"enumeration takes no options, got {['base', *options]}")
+        value = float(eqx.filter_jit(log_partition_enumerated)(model))
+        return _exact(value, f"enumeration of {count} states", level, {"n_states": count})
+    if method != "annealing":
+        raise ValueError(
+            f'method must be "closed form", "enumeration", "annealing" or None, got {method!r}'
+        )
+    key_base, key_anneal = jax.random.split(key)
+    base = default_base(model, key=key_base) if base is None else base
+    return log_partition_annealed(model, base, key=key_anneal, level=level, **options)
+
+
+def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractTractable:
+    """A base to anneal from, fitted to a short run of chains of the model itself.
+
+    Base rates for binary states, a diagonal Gaussian for real ones, the uniform distribution on
+    other bounded spaces. How near the base is changes the cost of annealing, not its validity.
+
+    **Raises:** `ValueError` if no family covers the space.
+    """
+    space = energy.space
+    if not isinstance(space, Binary | Real):
+        if isinstance(space, Spin | Categorical | Box):
+            return Uniform(space)
+        raise ValueError(f"give a base to anneal from: none is known for {space}")
+    x = jax.vmap(space.draw)(jax.random.split(key, 100))
+    steps = jnp.asarray(200)
+    rows, *_ = run_chains(
+        energy, default_kernel(energy), x, key, n_draws=5, warmup=steps, thin=jnp.asarray(20)
+    )
+    flat = np.asarray(rows).reshape(-1, *space.shape)
+    if isinstance(space, Binary):
+        return Bernoulli.from_data(flat)
+    fitted = Gaussian.from_data(flat)
+    return Gaussian(fitted.mean, 1.5 * jnp.maximum(fitted.scale, 1e-3))  # wider than the model
+
+
+def _exact(value: float, method: str, level: float, facts: dict[str, Any]) -> LogPartition:
+    if not math.isfinite(value):
+        reason = "log Z is not finite: the energy is not finite somewhere, or excludes every state"
+        return LogPartition(
+            value, -math.inf, math.inf, math.inf, True, method, False, reason, level, facts
+        )
+    return LogPartition(value, value, value, 0.0, True, method, True, "", level, facts)

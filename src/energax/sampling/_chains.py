@@ -1,0 +1,80 @@
+"""Many chains as one compiled program."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Key
+
+from energax.energies import AbstractEnergy
+from energax.kernels import AbstractKernel
+from energax.spaces import State
+
+
+def start_chains(
+    energy: AbstractEnergy, kernel: AbstractKernel, x: State, key: Key[Array, ""]
+) -> Any:
+    """Kernel states of chains that start at the rows of `x`."""
+    keys = jax.random.split(key, len(jax.tree.leaves(x)[0]))
+    return jax.vmap(kernel.init, in_axes=(None, 0, 0))(energy, x, keys)
+
+
+def step_chains(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, key: Key[Array, ""]
+) -> tuple[Any, Any]:
+    """One step of every chain, each with randomness of its own."""
+    keys = jax.random.split(key, len(jax.tree.leaves(states)[0]))
+    return jax.vmap(kernel.step, in_axes=(None, 0, 0))(energy, states, keys)
+
+
+def walk_chains(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, n_steps: Any, key: Key[Array, ""]
+) -> tuple[Any, Array]:
+    """`n_steps` steps of every chain; the states, and the mean acceptance of each chain.
+
+    `n_steps` may be traced: another number of steps compiles nothing.
+    """
+    n_chains = len(jax.tree.leaves(states)[0])
+    info = jax.eval_shape(lambda s, k: step_chains(energy, kernel, s, k)[1], states, key)
+
+    def body(i, carry):
+        states, total = carry
+        states, info = step_chains(energy, kernel, states, jax.random.fold_in(key, i))
+        return states, total + info.acceptance
+
+    zero = jnp.zeros((n_chains,), info.acceptance.dtype)
+    states, total = lax.fori_loop(0, n_steps, body, (states, zero))
+    return states, total / jnp.maximum(n_steps, 1)
+
+
+@eqx.filter_jit
+def run_chains(
+    energy: AbstractEnergy,
+    kernel: AbstractKernel,
+    x: State,
+    key: Key[Array, ""],
+    *,
+    n_draws: int,
+    warmup: Array,
+    thin: Array,
+) -> tuple[State, Array, Array, State]:
+    """Warm up, then keep every `thin`-th state.
+
+    **Returns:** draws with axes (chain, draw, *shape), energies (chain, draw), acceptance
+    (chain,), and the last states (chain, *shape).
+    """
+    key_init, key_warm, key_run = jax.random.split(key, 3)
+    states = start_chains(energy, kernel, x, key_init)
+    states, _ = walk_chains(energy, kernel, states, warmup, key_warm)
+    energy_at = jax.vmap(energy.energy)
+
+    def keep(states, key):
+        states, acceptance = walk_chains(energy, kernel, states, thin, key)
+        return states, (states.x, acceptance)
+
+    states, (draws, acceptance) = lax.scan(keep, states, jax.random.split(key_run, n_draws))
+    energies = lax.map(energy_at, draws)
+    draws, energies = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (draws, energies))
+    return draws, energies, jnp.mean(acceptance, 0), states.x

@@ -1,0 +1,113 @@
+"""Continuous spaces."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Key
+
+from energax.spaces._base import AbstractSpace, as_rows, float_dtype, shape_of, values_outside
+
+
+class Real(AbstractSpace):
+    """All real arrays of a shape. Base draws are standard normal.
+
+    **Arguments:**
+
+    - `shape`: an integer or a tuple of them; `()` for a scalar.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, shape: int | tuple[int, ...] = ()):
+        self.shape = shape_of(shape)
+
+    @property
+    def structure(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.shape, float_dtype())
+
+    def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        return jax.random.normal(key, self.shape)
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        return jnp.all(jnp.isfinite(x))
+
+    def convert(self, data: Any, *, name: str = "data") -> Float[Array, "..."]:
+        array = as_rows(data, self.shape, name)
+        finite = np.isfinite(array)
+        if not finite.all():
+            raise values_outside(array, finite, "finite numbers", name)
+        return jnp.asarray(array.astype(float_dtype()))
+
+
+class Box(AbstractSpace):
+    """Real arrays between `low` and `high`; either end may be infinite, entry by entry.
+
+    Base draws are uniform between finite ends, shifted exponential above one finite end, and
+    standard normal where both are infinite.
+
+    **Arguments:**
+
+    - `shape`: an integer or a tuple of them; `()` for a scalar.
+    - `low`, `high`: the ends, scalars or arrays that broadcast to `shape`.
+
+    **Raises:** `ValueError` if some `low` is not below its `high`.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    low: Float[Array, "..."]
+    high: Float[Array, "..."]
+
+    def __init__(
+        self, shape: int | tuple[int, ...] = (), low: ArrayLike = 0.0, high: ArrayLike = 1.0
+    ):
+        self.shape = shape_of(shape)
+        ends = []
+        for value, which in ((low, "low"), (high, "high")):
+            if isinstance(value, jax.core.Tracer) or jnp.shape(value) == self.shape:
+                ends.append(jnp.asarray(value, float_dtype()))
+                continue
+            try:
+                end = np.broadcast_to(np.asarray(value, float_dtype()), self.shape)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{which} must be numbers that broadcast to {self.shape}, got {value!r}"
+                ) from None
+            ends.append(jnp.asarray(end))
+        self.low, self.high = ends
+        if not any(isinstance(end, jax.core.Tracer) for end in ends):
+            below = np.asarray(self.low) < np.asarray(self.high)
+            if not below.all():
+                raise ValueError(f"low must be below high everywhere, got {low!r} and {high!r}")
+
+    @property
+    def structure(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.shape, float_dtype())
+
+    def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        key_uniform, key_tail, key_normal = jax.random.split(key, 3)
+        finite_low, finite_high = jnp.isfinite(self.low), jnp.isfinite(self.high)
+        both = finite_low & finite_high
+        low, high = jnp.where(finite_low, self.low, 0.0), jnp.where(finite_high, self.high, 0.0)
+        width = jnp.where(both, high - low, 1.0)
+        inside = low + width * jax.random.uniform(key_uniform, self.shape)
+        tail = jax.random.exponential(key_tail, self.shape)
+        above, under = low + tail, high - tail
+        whole = jax.random.normal(key_normal, self.shape)
+        one_end = jnp.where(finite_low, above, jnp.where(finite_high, under, whole))
+        return jnp.where(both, inside, one_end)
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        return jnp.all(jnp.isfinite(x) & (x >= self.low) & (x <= self.high))
+
+    def convert(self, data: Any, *, name: str = "data") -> Float[Array, "..."]:
+        array = as_rows(data, self.shape, name)
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        inside = np.isfinite(array) & (array >= low) & (array <= high)
+        if not inside.all():
+            raise values_outside(
+                array, inside, f"numbers between {low.min():g} and {high.max():g}", name
+            )
+        return jnp.asarray(array.astype(float_dtype()))
