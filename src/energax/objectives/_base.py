@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -32,6 +32,9 @@ class AbstractObjective(eqx.Module):
     An objective holds settings only. What changes from step to step (persistent chains, running
     means) is its *state*, made by `init`, carried by the trainer and saved in checkpoints.
     """
+
+    learns_from_rows: ClassVar[bool] = True
+    """Whether the data are rows of the energy's space, and not another kind such as moments."""
 
     @abc.abstractmethod
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:

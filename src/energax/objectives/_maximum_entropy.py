@@ -1,6 +1,6 @@
 """The model of greatest entropy with given expectations."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,6 +33,8 @@ class MaximumEntropy(AbstractObjective):
     n_points: int = 200
     low: float | None = None
     high: float | None = None
+
+    learns_from_rows: ClassVar[bool] = False
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         if not isinstance(energy, ExponentialFamily):

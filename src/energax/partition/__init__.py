@@ -3,6 +3,8 @@
 from energax.partition._annealed import anneal as anneal
 from energax.partition._annealed import log_partition_annealed as log_partition_annealed
 from energax.partition._estimate import LogPartition as LogPartition
+from energax.partition._evaluation import Evaluation as Evaluation
+from energax.partition._evaluation import evaluate as evaluate
 from energax.partition._held_out import LogLikelihood as LogLikelihood
 from energax.partition._held_out import energies_of as energies_of
 from energax.partition._held_out import log_likelihood as log_likelihood

@@ -23,7 +23,7 @@ from energax.partition._estimate import LogPartition
 from energax.sampling import default_kernel, run_chains
 from energax.spaces import Binary, Box, Categorical, Real, Spin
 
-_AFFORDABLE = 2**22
+AFFORDABLE = 2**22
 """States that are listed unasked: seconds on two cores (benchmarks/enumeration.py)."""
 
 
@@ -67,7 +67,7 @@ def log_partition(
     if method is None:
         if isinstance(model, AbstractTractable):
             method = "closed form"
-        elif count is not None and count <= _AFFORDABLE and base is None and not options:
+        elif count is not None and count <= AFFORDABLE and base is None and not options:
             method = "enumeration"
         else:
             method = "annealing"

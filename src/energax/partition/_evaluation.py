@@ -1,0 +1,148 @@
+"""How good a trained model is: likelihoods, a baseline, energies, samples."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from energax.energies import AbstractEnergy, AbstractNormalised, Bernoulli, Gaussian, Uniform
+from energax.exact import n_enumerated
+from energax.partition._estimate import LogPartition
+from energax.partition._held_out import LogLikelihood, energies_of, log_likelihood
+from energax.partition._log_partition import AFFORDABLE, log_partition
+from energax.sampling import Draws, sample
+from energax.spaces import AbstractSpace, Binary, Real, State
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model on training and test rows."""
+
+    log_partition: LogPartition
+    """log Z: estimated by annealing where the model is too large to list."""
+    exact_log_partition: LogPartition | None
+    """log Z by enumeration, to hold the estimate against; `None` where it is unaffordable."""
+    train: LogLikelihood
+    """Mean log-likelihood of the training rows looked at."""
+    test: LogLikelihood
+    """Mean log-likelihood of the test rows."""
+    baseline: str
+    """What the baseline is."""
+    baseline_test: LogLikelihood
+    """The baseline's mean log-likelihood of the same test rows."""
+    energies: dict[str, np.ndarray]
+    """E of each `train`, `test` and `noise` row; noise is the space's base draws."""
+    samples: Draws
+    """Draws of the model."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each part took."""
+
+    @property
+    def hardest(self) -> np.ndarray:
+        """Test rows from the least likely on: their numbers."""
+        return np.argsort(-self.energies["test"], kind="stable")
+
+    @property
+    def easiest(self) -> np.ndarray:
+        """Test rows from the likeliest on: their numbers."""
+        return self.hardest[::-1]
+
+
+def evaluate(
+    energy: AbstractEnergy,
+    train: State,
+    test: State,
+    *,
+    key: Key[Array, ""],
+    n_chains: int = 100,
+    n_temperatures: int = 5000,
+    n_samples: int = 100,
+    sample_steps: int = 1000,
+    most_rows: int = 10_000,
+    level: float = 0.95,
+) -> Evaluation:
+    """Score a model on training and test rows.
+
+    log Z is annealed from the baseline fitted to the training rows, and found by enumeration as
+    well where that is affordable, so that the two can be compared.
+
+    **Arguments:**
+
+    - `train`, `test`: rows of the model's space.
+    - `n_chains`, `n_temperatures`: of annealing.
+    - `n_samples`, `sample_steps`: chains to show, and the steps each takes from a base draw.
+    - `most_rows`: training rows beyond this many are not scored.
+
+    **Raises:** `ValueError` if rows are not states of the model's space.
+    """
+    space = energy.space
+    train = space.convert(jax.tree.map(np.asarray, train), name="training rows")
+    test = space.convert(jax.tree.map(np.asarray, test), name="test rows")
+    key_z, key_exact, key_sample, key_noise = jax.random.split(key, 4)
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, work: Any) -> Any:
+        began = time.monotonic()
+        result = work()
+        seconds[name] = time.monotonic() - began
+        return result
+
+    baseline, described = _baseline(space, train)
+    log_z = timed(
+        "annealing",
+        lambda: log_partition(
+            energy,
+            key=key_z,
+            method="annealing",
+            base=baseline,
+            level=level,
+            n_chains=n_chains,
+            n_temperatures=n_temperatures,
+        ),
+    )
+    count = n_enumerated(energy)
+    exact = None
+    if count is not None and count <= AFFORDABLE:
+        exact = timed(
+            "enumeration", lambda: log_partition(energy, key=key_exact, method="enumeration")
+        )
+    seen = jax.tree.map(lambda leaf: leaf[:most_rows], train)
+    samples = timed(
+        "samples",
+        lambda: sample(
+            energy,
+            4 * n_samples,
+            key=key_sample,
+            chains=n_samples,
+            warmup=sample_steps,
+            thin=max(1, sample_steps // 10),
+            start=jax.vmap(space.draw)(jax.random.split(key_noise, n_samples)),
+        ),
+    )
+    noise = jax.vmap(space.draw)(jax.random.split(key_noise, 1000))
+    rows = {"train": seen, "test": test, "noise": noise}
+    known = LogPartition(0.0, 0.0, 0.0, 0.0, True, "normalised", True)
+    best = exact or log_z
+    return Evaluation(
+        log_partition=log_z,
+        exact_log_partition=exact,
+        train=log_likelihood(energy, seen, best),
+        test=log_likelihood(energy, test, best),
+        baseline=described,
+        baseline_test=log_likelihood(baseline, test, known),
+        energies={name: energies_of(energy, part) for name, part in rows.items()},
+        samples=samples,
+        seconds=seconds,
+    )
+
+
+def _baseline(space: AbstractSpace, train: State) -> tuple[AbstractNormalised, str]:
+    """The simplest normalised model of the training rows, which is also where annealing starts."""
+    if isinstance(space, Binary):
+        return Bernoulli.from_data(train), "independent pixels, each with its own rate"
+    if isinstance(space, Real):
+        return Gaussian.from_data(train), "independent normal entries"
+    return Uniform(space), "every state equally likely"

@@ -1,0 +1,310 @@
+"""`fit`: any energy, any objective, one loop."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key
+
+from energax.energies import AbstractEnergy, trainable
+from energax.objectives import AbstractObjective
+from energax.partition import energies_of
+from energax.training._checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from energax.training._fitted import Fitted
+from energax.training._progress import Bar
+from energax.training._step import Chunk, TrainingState, epoch_order, pack, run_chunk
+
+_EXPLODED = 1000.0
+"""An energy this many times larger than at the start (or than one an entry) has exploded."""
+
+_VALIDATION_ROWS = 2000
+"""Rows of either side that the validation gap is taken over."""
+
+
+def fit(
+    energy: AbstractEnergy,
+    data: Any,
+    objective: AbstractObjective,
+    *,
+    key: Key[Array, ""],
+    optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    steps: int | None = None,
+    epochs: float | None = None,
+    batch_size: int = 100,
+    validation: Any = None,
+    log_every: int = 100,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    resume: bool = True,
+    energy_limit: float | None = None,
+    progress: bool = False,
+) -> Fitted:
+    """Train an energy on data.
+
+    Steps run in compiled chunks of `log_every`. Between chunks the bar moves, the checkpoint is
+    written if it is due, and Ctrl-C is heeded: the run then ends with what it has, and goes on
+    from its checkpoint when called again, bit for bit as if it had not stopped.
+
+    A guard looks at every step. If the gradient or a measure is not finite, or energies exceed
+    `energy_limit`, training stops, the parameters go back to the last good chunk's, and
+    `message` says what was met and what to try.
+
+    **Arguments:**
+
+    - `data`: rows of the energy's space (for `MaximumEntropy`, the moments).
+    - `objective`: what to minimise, such as `ex.PersistentContrastiveDivergence()`.
+    - `optimizer`: from optax; or let `learning_rate` (a number or a schedule), `momentum` and
+      `weight_decay` make one: SGD if `momentum` is given, else Adam. Weight decay shrinks
+      matrices, not biases.
+    - `steps` or `epochs`: how long; an epoch is `rows // batch_size` steps, its rows in an order
+      of their own, those that fill no batch left out.
+    - `validation`: held-out rows; logs `validation_gap`, their mean energy less that of as many
+      training rows, which grows as a model overfits.
+    - `checkpoint`: a file, written every `checkpoint_seconds` and at the end.
+    - `resume`: go on from `checkpoint` if it is there.
+    - `energy_limit`: mean |E| beyond which the run has exploded; 1000 times the start's if `None`.
+    - `progress`: show a bar on standard error.
+
+    **Returns:** `Fitted`.
+
+    **Raises:** `ValueError` for data that do not fit the energy, settings out of range, or a
+    checkpoint of another run.
+
+    ```python
+    import energax as ex
+    import numpy as np
+
+    rows = np.random.default_rng(0).random((500, 16)) < 0.3
+    rbm = ex.RBM.init(ex.key(0), n_visible=16, n_hidden=8)
+    run = ex.fit(rbm, rows, ex.PersistentContrastiveDivergence(), key=ex.key(1), steps=200)
+    ```
+    """
+    if not isinstance(energy, AbstractEnergy):
+        raise ValueError(f"fit needs an energy, got {type(energy).__name__}")
+    if not isinstance(objective, AbstractObjective):
+        raise ValueError(f"objective must be an objective, got {type(objective).__name__}")
+    rows = objective.prepare(energy, data)
+    n_rows = len(jax.tree.leaves(rows)[0])
+    batch_size = min(_positive(batch_size, "batch_size"), n_rows)
+    _positive(log_every, "log_every")
+    per_epoch = n_rows // batch_size
+    total = _total_steps(steps, epochs, per_epoch)
+    optimizer = _optimizer(objective, optimizer, learning_rate, momentum, weight_decay)
+    checks = _Checks(energy, objective, rows, validation, energy_limit)
+
+    key_objective, key_order, key_steps = jax.random.split(key, 3)
+    parameters = eqx.filter(energy, trainable(energy))
+    if not jax.tree.leaves(parameters):
+        raise ValueError("nothing to train: every parameter is frozen or fixed")
+    state = TrainingState(
+        energy,
+        optimizer.init(parameters),
+        objective.init(energy, rows, key=key_objective),
+        key_steps,
+        jnp.zeros((), jnp.int32),
+    )
+    history: list[dict[str, float]] = []
+    path = None if checkpoint is None else Path(checkpoint)
+    run = (
+        {}
+        if path is None
+        else fingerprint(
+            (rows, jax.random.key_data(key), eqx.filter(energy, eqx.is_array)),
+            objective=objective,
+            batch_size=batch_size,
+            log_every=log_every,
+            optimizer=jax.tree.structure(state.optimizer),
+            momentum=momentum,
+            learning_rate="schedule" if callable(learning_rate) else learning_rate,
+            weight_decay=weight_decay,
+        )
+    )
+    if path is not None and resume and path.exists():
+        state, history = read_checkpoint(path, state, run)
+    if objective.learns_from_rows:
+        rows = pack(energy.space, rows)
+
+    status, message = "finished", f"{total} steps"
+    done, began = int(state.step), time.monotonic()
+    first_step, elapsed = done, history[-1]["seconds"] if history else 0.0
+    saved_at, saved_step = began, done if history else -1
+    order, order_epoch = None, -1
+
+    def save() -> None:
+        nonlocal saved_at, saved_step
+        if path is not None and saved_step != done:
+            write_checkpoint(path, state, history, run)
+            saved_at, saved_step = time.monotonic(), done
+
+    with Bar(total, done, show=progress) as bar:
+        try:
+            while done < total:
+                epoch, within = divmod(done, per_epoch)
+                if epoch != order_epoch:
+                    order = epoch_order(key_order, jnp.asarray(epoch), n_rows=n_rows)
+                    order_epoch = epoch
+                n_steps = min(log_every - done % log_every, per_epoch - within, total - done)
+                chunk = run_chunk(
+                    state,
+                    objective,
+                    optimizer,
+                    rows,
+                    order,
+                    jnp.asarray(within * batch_size),
+                    jnp.asarray(n_steps),
+                    jnp.asarray(checks.energy_limit, jnp.zeros(()).dtype),
+                    batch_size=batch_size,
+                )
+                if not bool(chunk.healthy):
+                    status = "diverged"
+                    message = _diagnosis(chunk, done, checks.energy_limit)
+                    break
+                state, done = chunk.state, done + n_steps
+                means = {k: float(v) / n_steps for k, v in sorted(chunk.totals.items())}
+                seconds = elapsed + time.monotonic() - began
+                row = {"step": done, "epoch": done / per_epoch, "seconds": seconds, **means}
+                if done % log_every == 0 or done % per_epoch == 0 or done == total:
+                    history.append({**row, **checks.measures(state.energy)})
+                rate = (done - first_step) / max(time.monotonic() - began, 1e-9)
+                bar.update(done, means, rate)
+                if time.monotonic() - saved_at >= checkpoint_seconds:
+                    save()
+        except KeyboardInterrupt:
+            status = "interrupted"
+            message = f"stopped by the user after {done} of {total} steps"
+            if path is not None:
+                message += f"; run again with the same settings to go on from {path}"
+        save()
+    if status == "finished" and history:
+        complaint = objective.complaint(history[-1])
+        message = f"{message}; {complaint}" if complaint else message
+    return Fitted(state.energy, history, status, message, done, state)
+
+
+class _Checks:
+    """What is looked at between chunks: the size of energies, and validation rows."""
+
+    def __init__(
+        self,
+        energy: AbstractEnergy,
+        objective: AbstractObjective,
+        rows: Any,
+        validation: Any,
+        energy_limit: float | None,
+    ):
+        self.energy_limit, self._pair = np.inf, None
+        if not objective.learns_from_rows:
+            if validation is not None:
+                raise ValueError(f"{type(objective).__name__} takes no validation rows")
+            return
+        some = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], rows)
+        start = energies_of(energy, some)
+        if not np.isfinite(start).all():
+            bad = int(np.flatnonzero(~np.isfinite(start))[0])
+            raise ValueError(
+                f"the energy of data row {bad} is {start[bad]} before training: the model must"
+                " give every row a finite energy"
+            )
+        n_entries = sum(leaf.size for leaf in jax.tree.leaves(energy.space.structure))
+        limit = _EXPLODED * max(float(np.abs(start).mean()), float(n_entries))
+        if energy_limit is not None and not energy_limit > 0:
+            raise ValueError(f"energy_limit must be positive, got {energy_limit}")
+        self.energy_limit = limit if energy_limit is None else float(energy_limit)
+        if validation is not None:
+            held_out = energy.space.convert(jax.tree.map(np.asarray, validation), name="validation")
+            held_out = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], held_out)
+            n = len(jax.tree.leaves(held_out)[0])
+            self._pair = held_out, jax.tree.map(lambda leaf: leaf[:n], some)
+
+    def measures(self, energy: AbstractEnergy) -> dict[str, float]:
+        """The validation gap, if there are validation rows."""
+        if self._pair is None:
+            return {}
+        held_out, seen = self._pair
+        gap = energies_of(energy, held_out).mean() - energies_of(energy, seen).mean()
+        return {"validation_gap": float(gap)}
+
+
+def _positive(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)
+
+
+def _total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
+    if (steps is None) == (epochs is None):
+        raise ValueError("give either steps or epochs")
+    if steps is not None:
+        return _positive(steps, "steps")
+    if (
+        isinstance(epochs, bool)
+        or not isinstance(epochs, int | float)
+        or not (0 < epochs < math.inf)
+    ):
+        raise ValueError(f"epochs must be a positive number, got {epochs!r}")
+    return max(1, round(epochs * per_epoch))
+
+
+def _optimizer(
+    objective: AbstractObjective,
+    optimizer: optax.GradientTransformation | None,
+    learning_rate: Any,
+    momentum: float | None,
+    weight_decay: float,
+) -> optax.GradientTransformation:
+    if optimizer is not None:
+        if learning_rate is not None or momentum is not None or weight_decay:
+            raise ValueError("give an optimizer, or learning_rate, momentum and weight_decay")
+        if not isinstance(optimizer, optax.GradientTransformation):
+            raise ValueError(f"optimizer must come from optax, got {type(optimizer).__name__}")
+        return optimizer
+    if not isinstance(weight_decay, int | float) or not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay!r}")
+    if momentum is not None and not 0 <= momentum < 1:
+        raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
+    if (
+        learning_rate is not None
+        and not callable(learning_rate)
+        and not (isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf)
+    ):
+        raise ValueError(f"learning_rate must be positive or a schedule, got {learning_rate!r}")
+    if learning_rate is None and momentum is None:
+        step = objective.default_optimizer()
+    elif momentum is None:
+        step = optax.adam(learning_rate)
+    else:
+        step = optax.sgd(0.01 if learning_rate is None else learning_rate, momentum or None)
+    if not weight_decay:
+        return step
+    decay = optax.add_decayed_weights(weight_decay, mask=_matrices)
+    return optax.chain(decay, step)
+
+
+def _matrices(parameters: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, parameters)
+
+
+def _diagnosis(chunk: Chunk, done: int, energy_limit: float) -> str:
+    """What the guard met, from the measures of the step it refused."""
+    taken = int(chunk.state.step)
+    last = {name: float(value) for name, value in chunk.last.items()}
+    bad = sorted(name for name, value in last.items() if not math.isfinite(value))
+    if bad:
+        met = f"{', '.join(bad)} stopped being finite"
+    else:
+        name = max((n for n in last if n.startswith("energy_")), key=lambda n: abs(last[n]))
+        met = f"{name} reached {last[name]:.3g}, beyond the limit of {energy_limit:.3g}"
+    return (
+        f"diverged at step {taken + 1}: {met}. The parameters are those after step {done}."
+        " Try a smaller learning rate, more steps of the kernel, or weight decay"
+    )

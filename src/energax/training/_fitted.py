@@ -1,0 +1,29 @@
+"""The record of a training run."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from energax.energies import AbstractEnergy
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained energy and how it came about."""
+
+    energy: AbstractEnergy
+    """The energy after the last healthy step."""
+    history: list[dict[str, float]] = field(repr=False)
+    """One row every `log_every` steps: step, epoch, seconds, and the objective's measures."""
+    status: Literal["finished", "interrupted", "diverged"]
+    """`interrupted`: stopped by Ctrl-C, can be resumed. `diverged`: stopped by the guard."""
+    message: str
+    """What happened, with advice if something went wrong."""
+    step: int
+    """Steps taken."""
+    state: Any = field(default=None, repr=False)
+    """All that training carries: optimiser, chains, key. A checkpoint holds the same."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether training ran to its end."""
+        return self.status == "finished"

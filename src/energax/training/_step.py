@@ -1,0 +1,115 @@
+"""Steps of training as one compiled program, with the guard inside."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from energax.energies import AbstractEnergy, trainable
+from energax.objectives import AbstractObjective
+from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
+
+
+class TrainingState(eqx.Module):
+    """All that training carries from step to step; a checkpoint is this and nothing less."""
+
+    energy: AbstractEnergy
+    optimizer: Any
+    objective: Any
+    key: Key[Array, ""]
+    """Never used up: the key of step i is `fold_in(key, i)`."""
+    step: Int[Array, ""]
+
+
+class Chunk(eqx.Module):
+    """Where a chunk of steps ended."""
+
+    state: TrainingState
+    totals: dict[str, Float[Array, ""]]
+    """Measures summed over the chunk's healthy steps."""
+    healthy: Bool[Array, ""]
+    """False if the last step tried met a number that is not finite or an exploding energy."""
+    last: dict[str, Float[Array, ""]]
+    """The measures of the last step tried."""
+
+
+def pack(space: AbstractSpace, rows: State) -> State:
+    """States as they wait on the device: one byte an entry for two-valued spaces."""
+    return rows.astype(jnp.int8) if isinstance(space, Binary | Spin) else rows
+
+
+def unpack(rows: State) -> State:
+    """`pack` undone: bytes become floats again."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(float_dtype()) if leaf.dtype == jnp.int8 else leaf, rows
+    )
+
+
+@eqx.filter_jit
+def epoch_order(key: Key[Array, ""], epoch: Array, *, n_rows: int) -> Int[Array, " rows"]:
+    """The order of the rows in an epoch: a function of the key and the epoch alone."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), n_rows)
+
+
+@eqx.filter_jit
+def run_chunk(
+    state: TrainingState,
+    objective: AbstractObjective,
+    optimizer: optax.GradientTransformation,
+    rows: State,
+    order: Int[Array, " rows"],
+    first: Array,
+    n_steps: Array,
+    energy_limit: Array,
+    *,
+    batch_size: int,
+) -> Chunk:
+    """`n_steps` steps, the i-th on the batch that starts at row `first + i batch_size` of `order`.
+
+    The number of steps is traced, so chunks of any length share one program. A step that meets a
+    non-finite gradient or measure, or an energy beyond `energy_limit`, changes nothing and ends
+    the chunk.
+    """
+    mask = trainable(state.energy)
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    def one(state: TrainingState, i: Array) -> tuple[TrainingState, dict[str, Array], Array]:
+        key = jax.random.fold_in(state.key, state.step)
+        at = lax.dynamic_slice_in_dim(order, first + i * batch_size, batch_size)
+        batch = unpack(jax.tree.map(lambda leaf: leaf[at], rows))
+        result = objective.gradient(state.energy, batch, state.objective, key=key)
+        parameters, rest = eqx.partition(state.energy, mask)
+        updates, optimizer_state = optimizer.update(result.gradient, state.optimizer, parameters)
+        energy = eqx.combine(optax.apply_updates(parameters, updates), rest)
+        norm = optax.tree.norm(result.gradient)
+        measures = {**result.measures, "gradient_norm": norm}
+        finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in measures.values()]))
+        sizes = [jnp.abs(v) for name, v in measures.items() if name.startswith("energy_")]
+        bounded = jnp.all(jnp.stack([*sizes, jnp.zeros_like(norm)]) <= energy_limit)
+        new = TrainingState(energy, optimizer_state, result.state, state.key, state.step + 1)
+        return new, measures, finite & bounded
+
+    shapes = jax.eval_shape(
+        lambda a: one(eqx.combine(a, static), jnp.zeros((), jnp.int32))[1], arrays
+    )
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def proceed(carry):
+        _, _, _, i, healthy = carry
+        return (i < n_steps) & healthy
+
+    def body(carry):
+        arrays, totals, _, i, _ = carry
+        new, measures, healthy = one(eqx.combine(arrays, static), i)
+        new_arrays = eqx.filter(new, eqx.is_array)
+        arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
+        totals = jax.tree.map(lambda t, m: t + jnp.where(healthy, m, 0), totals, measures)
+        return arrays, totals, measures, i + 1, healthy
+
+    start = (arrays, zeros, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
+    arrays, totals, last, _, healthy = lax.while_loop(proceed, body, start)
+    return Chunk(eqx.combine(arrays, static), totals, healthy, last)
