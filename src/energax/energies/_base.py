@@ -1,7 +1,7 @@
 """The interface of every energy: one state in, one scalar out."""
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -31,7 +31,12 @@ class AbstractEnergy(eqx.Module):
     ```
     """
 
-    space: eqx.AbstractVar[AbstractSpace]
+    if TYPE_CHECKING:  # a field in some energies, derived in others: type checkers see the latter
+
+        @property
+        def space(self) -> AbstractSpace: ...
+    else:
+        space: eqx.AbstractVar[AbstractSpace]
 
     fixed: ClassVar[tuple[str, ...]] = ()
     """Names of fields that hold numbers but are never trained: a temperature, observed values."""

@@ -1,20 +1,20 @@
 """Checks of the numbers energies are made from."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jax.core import Tracer
+from jaxtyping import Array
 
-from energax.spaces import float_dtype
+from energax.spaces import Numbers, float_dtype
 
 
 def is_traced(*values: object) -> bool:
     """Whether some value is known only inside a compiled program, where it cannot be checked."""
-    return any(isinstance(v, jax.core.Tracer) for v in values)
+    return any(isinstance(v, Tracer) for v in values)
 
 
 def finite_array(
-    value: ArrayLike, name: str, *, shape: tuple[int, ...] | None = None, positive: bool = False
+    value: Numbers, name: str, *, shape: tuple[int, ...] | None = None, positive: bool = False
 ) -> Array:
     """`value` as an array of floats, or a `ValueError` that names it."""
     if is_traced(value):

@@ -5,19 +5,19 @@ import math
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from energax.energies import AbstractEnergy
 from energax.exact._streaming import LARGEST, log_sum_exp
-from energax.spaces import Box, Real
+from energax.spaces import Box, Numbers, Real
 
 
 def log_partition_on_grid(
     energy: AbstractEnergy,
     *,
     n_points: int,
-    low: ArrayLike | None = None,
-    high: ArrayLike | None = None,
+    low: Numbers | None = None,
+    high: Numbers | None = None,
     block: int = 1 << 14,
 ) -> Float[Array, ""]:
     """log of the integral of exp(-E) by the midpoint rule, `n_points` a dimension.

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
@@ -129,22 +129,30 @@ def accept_or_stay(
 ) -> tuple[MetropolisState, Info]:
     """The Metropolis-Hastings test: to y with probability min(1, p(y) q(x|y) / p(x) q(y|x)).
 
-    A y outside the space or with infinite energy is refused. A NaN energy stays visible: it is
-    accepted into the state's energy, so that whoever runs the chain can say the model failed.
+    A y outside the space or with an energy of `+inf` is refused. A failure stays visible: NaN or
+    `-inf` at a y of the space, or a y that itself holds NaN, is accepted into the state, so that
+    whoever runs the chain can say the model failed.
     """
     terms = energy.terms(y)
     proposed = energy.energy_of(terms)
-    failed = jnp.isnan(proposed)
-    proposed = jnp.where(energy.space.contains(y) | failed, proposed, jnp.inf)
+    inside, broken = energy.space.contains(y), _holds_nan(y)
+    # Outside its space an energy may be anything, NaN too: that says nothing against the model.
+    failed = broken | (inside & (jnp.isnan(proposed) | (proposed == -jnp.inf)))
+    proposed = jnp.where(broken, jnp.nan, jnp.where(inside, proposed, jnp.inf))
     # From an infinite energy (a start outside the support) every finite one is uphill.
     log_ratio = jnp.where(
-        jnp.isinf(proposed), -jnp.inf, state.energy - proposed + log_proposal_ratio
+        proposed == jnp.inf, -jnp.inf, state.energy - proposed + log_proposal_ratio
     )
     probability = jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
     accept = jax.random.uniform(key, (), probability.dtype) < probability
     new = MetropolisState(y, proposed, terms)
     kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
     return kept, Info(probability, kept.energy)
+
+
+def _holds_nan(x: State) -> Bool[Array, ""]:
+    each = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(x)]
+    return jnp.any(jnp.stack(each))
 
 
 def _at(energy: AbstractEnergy, x: State) -> MetropolisState:

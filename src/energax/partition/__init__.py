@@ -8,5 +8,6 @@ from energax.partition._evaluation import evaluate as evaluate
 from energax.partition._held_out import LogLikelihood as LogLikelihood
 from energax.partition._held_out import energies_of as energies_of
 from energax.partition._held_out import log_likelihood as log_likelihood
+from energax.partition._log_partition import AFFORDABLE as AFFORDABLE
 from energax.partition._log_partition import default_base as default_base
 from energax.partition._log_partition import log_partition as log_partition

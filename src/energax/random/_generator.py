@@ -7,8 +7,9 @@ function, in which values repeat as often as they should, and not a permutation,
 never do.
 
 Multiplicative constants of the rounds: C. Wellons, "Hash function prospector" (2018, 2023 update),
-the three-round `triple32` family, found by search for the least avalanche bias. Constants
-of the key schedule: the golden ratio and the square roots of 3, 5, 7 in 32-bit fixed point.
+the three-round `triple32` function, found by search for the least avalanche bias. Constants
+of the key schedule: the fractional parts of the golden ratio and of the square roots of 3, 5 and
+7 in 32-bit fixed point.
 """
 
 import math
@@ -48,12 +49,15 @@ def _rotate(x: Array, by: int) -> Array:
 
 def _words(low: Array, high: Array, counter: Array) -> Array:
     """32 random bits for each counter, under the key (low, high)."""
+    # Steps of the golden ratio rather than of one: on a CPU, XLA then keeps the counters of a
+    # loop in a table, where it would otherwise build each vector of a plain iota lane by lane.
+    stepped = _times(counter, _GOLDEN)
     third = _times(_rotate(low, 16) ^ high, _GOLDEN)
-    x = counter + low
+    x = stepped + (low ^ third)
     x = _times(_xorshift(x, 17), _ROUND1) ^ high
     x = _times(_xorshift(x, 11), _ROUND2) + third
     x = _times(_xorshift(x, 15), _ROUND3)
-    return _xorshift(x, 14) + counter
+    return _xorshift(x, 14) + stepped
 
 
 def _block(low: Array, high: Array, left: Array, right: Array) -> tuple[Array, Array]:
@@ -72,6 +76,12 @@ def _counter(shape: tuple[int, ...]) -> Array:
 
 def _seed(seed: Array) -> UInt32[Array, "2"]:
     # 64-bit seeds arrive whole under x64 and as 32 bits, sign-extended, otherwise.
+    if jnp.issubdtype(seed.dtype, jnp.unsignedinteger):
+        wide = seed.astype(jnp.uint64) if seed.dtype.itemsize == 8 else seed.astype(jnp.uint32)
+        half = lax.shift_right_logical(wide, lax.full_like(wide, 31))
+        high = lax.shift_right_logical(half, lax.full_like(half, 1))
+        words = (wide & lax.full_like(wide, 0xFFFFFFFF)).astype(jnp.uint32), high
+        return jnp.stack(_block(_u32(_SEED), _u32(0), words[0], words[1].astype(jnp.uint32)))
     bits = seed.astype(jnp.int64) if seed.dtype.itemsize == 8 else seed.astype(jnp.int32)
     half = lax.shift_right_arithmetic(bits, jnp.asarray(31, bits.dtype))
     high = lax.shift_right_arithmetic(half, jnp.asarray(1, bits.dtype))
@@ -86,7 +96,7 @@ def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> Array:
     return jnp.stack([left, right], axis=-1)
 
 
-def _fold_in(key: UInt32[Array, "2"], data: Array) -> UInt32[Array, "2"]:
+def _fold_in(key: UInt32[Array, "2"], data: int | Array) -> UInt32[Array, "2"]:
     index = jnp.asarray(data).astype(jnp.uint32)
     left, right = _block(key[0], key[1], index, lax.full_like(index, _FOLD))
     return jnp.stack([left, right])
@@ -94,6 +104,8 @@ def _fold_in(key: UInt32[Array, "2"], data: Array) -> UInt32[Array, "2"]:
 
 def _random_bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]) -> Array:
     if math.prod(shape) > 2**32:  # more than a counter holds: a key for each leading index
+        if shape[0] > 2**32 or len(shape) == 1:
+            raise ValueError(f"at most 2^32 words a key and axis can be drawn, asked for {shape}")
         keys = _split(key, shape[:1])
         return jax.vmap(lambda k: _random_bits(k, bit_width, shape[1:]))(keys)
     counter = _counter(shape)
@@ -148,6 +160,8 @@ def key(seed: int | Array) -> Key[Array, ""]:
     if isinstance(seed, jax.Array):
         if not jnp.issubdtype(seed.dtype, jnp.integer):
             raise ValueError(f"seed must be an integer, got an array of {seed.dtype}")
+        if seed.shape != ():
+            raise ValueError(f"seed must be one integer, got an array of shape {seed.shape}")
         return jax.random.key(seed, impl=GENERATOR)
     try:
         number = operator.index(seed)

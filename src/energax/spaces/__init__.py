@@ -2,6 +2,7 @@
 
 from energax.spaces._base import AbstractDiscreteSpace as AbstractDiscreteSpace
 from energax.spaces._base import AbstractSpace as AbstractSpace
+from energax.spaces._base import Numbers as Numbers
 from energax.spaces._base import State as State
 from energax.spaces._base import float_dtype as float_dtype
 from energax.spaces._categorical import Categorical as Categorical

@@ -1,6 +1,7 @@
 """The base of all spaces: shapes, checks, base draws, counts of states, conversion of data."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import equinox as eqx
@@ -11,6 +12,9 @@ from jaxtyping import Array, ArrayLike, Bool, Key
 
 State: TypeAlias = Any
 """One state x: an array, or for a `Joint` a dictionary of arrays."""
+
+Numbers: TypeAlias = ArrayLike | Sequence[Any]
+"""What a user may give where numbers are wanted: a scalar, an array, nested lists."""
 
 
 class AbstractSpace(eqx.Module):
@@ -78,7 +82,7 @@ class AbstractDiscreteSpace(AbstractSpace):
         """The state with this number, from 0 up to `cardinality` (at most 2^32 of them)."""
 
 
-def as_rows(data: ArrayLike, shape: tuple[int, ...], name: str) -> np.ndarray:
+def as_rows(data: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     """`data` as a numpy array of shape (n, *shape), or a `ValueError` that says what is wrong."""
     try:
         array = np.asarray(data)

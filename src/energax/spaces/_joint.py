@@ -1,10 +1,10 @@
 """Several variables together."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Key
 
 from energax.spaces._base import AbstractDiscreteSpace, AbstractSpace
@@ -42,7 +42,8 @@ class Joint(AbstractDiscreteSpace):
     @property
     def cardinality(self) -> int | None:
         counts = [part.cardinality for part in self.parts.values()]
-        return None if any(n is None for n in counts) else int(np.prod(counts, dtype=object))
+        known = [n for n in counts if n is not None]
+        return math.prod(known) if len(known) == len(counts) else None
 
     def draw(self, key: Key[Array, ""]) -> dict[str, Any]:
         keys = jax.random.split(key, len(self.parts))

@@ -6,9 +6,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Key
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Key
 
-from energax.spaces._base import AbstractSpace, as_rows, float_dtype, shape_of, values_outside
+from energax.spaces._base import (
+    AbstractSpace,
+    Numbers,
+    as_rows,
+    float_dtype,
+    shape_of,
+    values_outside,
+)
 
 
 class Real(AbstractSpace):
@@ -61,12 +69,12 @@ class Box(AbstractSpace):
     high: Float[Array, "..."]
 
     def __init__(
-        self, shape: int | tuple[int, ...] = (), low: ArrayLike = 0.0, high: ArrayLike = 1.0
+        self, shape: int | tuple[int, ...] = (), low: Numbers = 0.0, high: Numbers = 1.0
     ):
         self.shape = shape_of(shape)
         ends = []
         for value, which in ((low, "low"), (high, "high")):
-            if isinstance(value, jax.core.Tracer) or jnp.shape(value) == self.shape:
+            if isinstance(value, Tracer) or np.shape(value) == self.shape:
                 ends.append(jnp.asarray(value, float_dtype()))
                 continue
             try:
@@ -77,7 +85,7 @@ class Box(AbstractSpace):
                 ) from None
             ends.append(jnp.asarray(end))
         self.low, self.high = ends
-        if not any(isinstance(end, jax.core.Tracer) for end in ends):
+        if not any(isinstance(end, Tracer) for end in ends):
             below = np.asarray(self.low) < np.asarray(self.high)
             if not below.all():
                 raise ValueError(f"low must be below high everywhere, got {low!r} and {high!r}")

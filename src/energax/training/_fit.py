@@ -138,7 +138,7 @@ def fit(
     done, began = int(state.step), time.monotonic()
     first_step, elapsed = done, history[-1]["seconds"] if history else 0.0
     saved_at, saved_step = began, done if history else -1
-    order, order_epoch = None, -1
+    order, order_epoch = jnp.zeros((0,), jnp.int32), -1
 
     def save() -> None:
         nonlocal saved_at, saved_step
@@ -281,7 +281,7 @@ def _optimizer(
     if learning_rate is None and momentum is None:
         step = objective.default_optimizer()
     elif momentum is None:
-        step = optax.adam(learning_rate)
+        step = optax.adam(1e-3 if learning_rate is None else learning_rate)
     else:
         step = optax.sgd(0.01 if learning_rate is None else learning_rate, momentum or None)
     if not weight_decay:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from energax.energies._base import AbstractEnergy
@@ -76,13 +77,13 @@ def condition(energy: AbstractEnergy, values: Any, mask: Any = None) -> Abstract
     shape = jax.tree.leaves(energy.space.structure)[0].shape
     if isinstance(energy.space, Joint):
         raise ValueError("a mask needs an array-valued space; name the parts of a Joint instead")
-    if not isinstance(mask, jax.core.Tracer):
+    if not isinstance(mask, Tracer):
         mask = np.asarray(mask)
         if mask.dtype != np.bool_:
             raise ValueError(f"mask must be boolean (true where observed), got {mask.dtype}")
     if mask.shape != shape:
         raise ValueError(f"mask must have shape {shape}, got {mask.shape}")
-    if not isinstance(values, jax.core.Tracer) and not isinstance(mask, jax.core.Tracer):
+    if not isinstance(values, Tracer) and not isinstance(mask, Tracer):
         values = np.asarray(values)
         if values.shape != shape:
             raise ValueError(f"values must have shape {shape}, got {values.shape}")
@@ -111,7 +112,7 @@ def _condition_parts(energy: AbstractEnergy, values: Any) -> AbstractEnergy:
         raise ValueError("every part is observed: nothing is left to model")
     checked = {}
     for name, value in values.items():
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
         checked[name] = (
             value
             if traced

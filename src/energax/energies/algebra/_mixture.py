@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies.algebra._product import _checked, _same_space
-from energax.spaces import AbstractSpace, State, float_dtype
+from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
 
 class Mixture(AbstractNormalised):
@@ -53,7 +53,7 @@ def _mixed_energy(members, log_weights, x):
 
 
 def mixture(
-    energies: Sequence[AbstractEnergy], weights: ArrayLike | None = None
+    energies: Sequence[AbstractEnergy], weights: Numbers | None = None
 ) -> Mixture | MixtureOfEnergies:
     """The mixture of several models.
 
@@ -78,6 +78,7 @@ def mixture(
     if not (np.isfinite(weights) & (weights > 0)).all():
         raise ValueError(f"weights must be positive and finite, got {weights}")
     log_weights = jnp.asarray(np.log(weights / weights.sum()), float_dtype())
-    if all(isinstance(member, AbstractNormalised) for member in members):
-        return Mixture(members, log_weights)
+    normalised = tuple(m for m in members if isinstance(m, AbstractNormalised))
+    if len(normalised) == len(members):
+        return Mixture(normalised, log_weights)
     return MixtureOfEnergies(members, log_weights)

@@ -1,7 +1,7 @@
 """Paths from a base one can draw from to a target: what annealing walks along."""
 
 import abc
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class AbstractPath(AbstractEnergy):
     beta: eqx.AbstractVar[Float[Array, ""]]
 
     @abc.abstractmethod
-    def at(self, beta: ArrayLike) -> Self:
+    def at(self, beta: ArrayLike) -> "AbstractPath":
         """The same path at another point."""
 
     @abc.abstractmethod
@@ -52,7 +52,9 @@ class GeometricPath(AbstractPath):
         return self.target.space
 
     def at(self, beta: ArrayLike) -> "GeometricPath":
-        return GeometricPath(self.base, self.target, jnp.asarray(beta, float_dtype()))
+        return GeometricPath(
+            base=self.base, target=self.target, beta=jnp.asarray(beta, float_dtype())
+        )
 
     def energy(self, x: State) -> Float[Array, ""]:
         return self.energy_of(self.terms(x))
@@ -88,4 +90,4 @@ def path(base: AbstractTractable, target: AbstractEnergy, beta: ArrayLike = 0.0)
     beta = jnp.asarray(beta, float_dtype())
     rule = find(PATH, base, target)
     kept = None if rule is None else rule(base, target, beta)
-    return GeometricPath(base, target, beta) if kept is None else kept
+    return GeometricPath(base=base, target=target, beta=beta) if kept is None else kept

@@ -24,5 +24,5 @@ PATH: dict[tuple[type, type], Callable[[Any, Any, Any], AbstractEnergy | None]] 
 
 def find(table: dict, *energies: AbstractEnergy) -> Callable | None:
     """The rule for these energies, in this order."""
-    types = tuple(type(energy) for energy in energies)
-    return table.get(types if len(types) > 1 else types[0])
+    types = [type(energy) for energy in energies]
+    return table.get(tuple(types) if len(types) > 1 else types[0])

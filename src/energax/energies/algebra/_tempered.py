@@ -2,9 +2,9 @@
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
 from energax.energies._base import AbstractEnergy
@@ -51,7 +51,7 @@ def temper(energy: AbstractEnergy, beta: ArrayLike) -> AbstractEnergy:
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"expected an energy, got {type(energy).__name__}")
-    if not isinstance(beta, jax.core.Tracer):
+    if not isinstance(beta, Tracer):
         try:
             value = np.asarray(beta, float)
         except (TypeError, ValueError):

@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+import numpy as np
+from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Binary
+from energax.spaces import Binary, Numbers
 
 
 class Bernoulli(AbstractNormalised):
@@ -21,18 +22,18 @@ class Bernoulli(AbstractNormalised):
 
     logits: Float[Array, "..."]
 
-    def __init__(self, logits: ArrayLike):
+    def __init__(self, logits: Numbers):
         self.logits = finite_array(logits, "logits")
 
     @classmethod
-    def from_data(cls, data: ArrayLike, *, pseudo_count: float = 0.5) -> "Bernoulli":
+    def from_data(cls, data: Numbers, *, pseudo_count: float = 0.5) -> "Bernoulli":
         """The base-rate model: each entry's own share of ones in rows of data.
 
         `pseudo_count` ones and as many zeros are added, so that no share is 0 or 1.
         """
         if not pseudo_count > 0:
             raise ValueError(f"pseudo_count must be positive, got {pseudo_count}")
-        rows = Binary(jnp.shape(data)[1:]).convert(data)
+        rows = Binary(np.shape(data)[1:]).convert(data)
         ones = jnp.sum(rows, 0) + pseudo_count
         return cls(jnp.log(ones) - jnp.log(rows.shape[0] + 2 * pseudo_count - ones))
 

@@ -2,13 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Box
+from energax.spaces import Box, Numbers
 
 
 class Exponential(AbstractNormalised):
@@ -21,7 +21,7 @@ class Exponential(AbstractNormalised):
 
     log_rate: Float[Array, "*shape"]
 
-    def __init__(self, rate: ArrayLike = 1.0):
+    def __init__(self, rate: Numbers = 1.0):
         self.log_rate = jnp.log(finite_array(rate, "rate", positive=True))
 
     @property

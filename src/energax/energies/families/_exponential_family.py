@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from energax.energies._base import AbstractEnergy
 from energax.energies._parameters import finite_array, is_traced
-from energax.spaces import AbstractSpace, State
+from energax.spaces import AbstractSpace, Numbers, State
 
 
 class ExponentialFamily(AbstractEnergy):
@@ -35,7 +35,7 @@ class ExponentialFamily(AbstractEnergy):
     def __init__(
         self,
         sufficient_statistic: Callable[[Any], Array],
-        natural_parameter: ArrayLike,
+        natural_parameter: Numbers,
         space: AbstractSpace,
     ):
         if not callable(sufficient_statistic):

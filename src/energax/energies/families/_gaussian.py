@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Real
+from energax.spaces import Numbers, Real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -29,7 +29,7 @@ class Gaussian(AbstractNormalised):
     mean: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
-    def __init__(self, mean: ArrayLike = 0.0, scale: ArrayLike = 1.0):
+    def __init__(self, mean: Numbers = 0.0, scale: Numbers = 1.0):
         self.mean = finite_array(mean, "mean")
         scale = finite_array(scale, "scale", positive=True).astype(self.mean.dtype)
         if scale.shape not in ((), self.mean.shape):
@@ -37,9 +37,9 @@ class Gaussian(AbstractNormalised):
         self.log_scale = jnp.broadcast_to(jnp.log(scale), self.mean.shape)
 
     @classmethod
-    def from_data(cls, data: ArrayLike) -> "Gaussian":
+    def from_data(cls, data: Numbers) -> "Gaussian":
         """The maximum-likelihood fit to rows of data."""
-        rows = Real(jnp.shape(data)[1:]).convert(data)
+        rows = Real(np.shape(data)[1:]).convert(data)
         return cls(jnp.mean(rows, 0), jnp.maximum(jnp.std(rows, 0), 1e-6))
 
     @property
@@ -78,18 +78,20 @@ class MultivariateGaussian(AbstractNormalised):
 
     def __init__(
         self,
-        mean: ArrayLike,
-        covariance: ArrayLike | None = None,
+        mean: Numbers,
+        covariance: Numbers | None = None,
         *,
-        precision: ArrayLike | None = None,
+        precision: Numbers | None = None,
     ):
         self.mean = finite_array(mean, "mean")
         if self.mean.ndim != 1:
             raise ValueError(f"mean must be a vector, got shape {self.mean.shape}")
         if (covariance is None) == (precision is None):
             raise ValueError("give either covariance or precision")
-        name = "covariance" if precision is None else "precision"
-        given = covariance if precision is None else precision
+        name, given = "covariance", covariance
+        if given is None:
+            name, given = "precision", precision
+        assert given is not None
         n = self.mean.shape[0]
         matrix = finite_array(given, name, shape=(n, n)).astype(self.mean.dtype)
         if not is_traced(matrix):
@@ -105,9 +107,9 @@ class MultivariateGaussian(AbstractNormalised):
         self.precision_factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
 
     @classmethod
-    def from_data(cls, data: ArrayLike) -> "MultivariateGaussian":
+    def from_data(cls, data: Numbers) -> "MultivariateGaussian":
         """The maximum-likelihood fit to rows of data, shape (rows, n), rows > n."""
-        rows = Real(jnp.shape(data)[1:]).convert(data)
+        rows = Real(np.shape(data)[1:]).convert(data)
         if rows.ndim != 2 or rows.shape[0] <= rows.shape[1]:
             raise ValueError(f"data must have more rows than columns, got {rows.shape}")
         return cls(jnp.mean(rows, 0), jnp.atleast_2d(jnp.cov(rows.T, bias=True)))

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
-from energax.spaces import Count
+from energax.spaces import Count, Numbers
 
 
 class Poisson(AbstractNormalised):
@@ -20,7 +20,7 @@ class Poisson(AbstractNormalised):
 
     log_rate: Float[Array, "*shape"]
 
-    def __init__(self, rate: ArrayLike = 1.0):
+    def __init__(self, rate: Numbers = 1.0):
         self.log_rate = jnp.log(finite_array(rate, "rate", positive=True))
 
     @property

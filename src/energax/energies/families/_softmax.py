@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, ArrayLike, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Categorical
+from energax.spaces import Categorical, Numbers
 
 
 class Softmax(AbstractNormalised):
@@ -22,7 +22,7 @@ class Softmax(AbstractNormalised):
 
     logits: Float[Array, "*shape states"]
 
-    def __init__(self, logits: ArrayLike):
+    def __init__(self, logits: Numbers):
         self.logits = finite_array(logits, "logits")
         if self.logits.ndim == 0:
             raise ValueError("logits needs a last axis over the states, got a single number")

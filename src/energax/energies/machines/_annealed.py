@@ -43,7 +43,9 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
         return self.rbm.hidden_space
 
     def at(self, beta: ArrayLike) -> "AnnealedRBM":
-        return AnnealedRBM(self.base, self.rbm, jnp.asarray(beta, self.rbm.weights.dtype))
+        return AnnealedRBM(
+            base=self.base, rbm=self.rbm, beta=jnp.asarray(beta, self.rbm.weights.dtype)
+        )
 
     def energy(self, x: Float[Array, " visible"]) -> Float[Array, ""]:
         return self.energy_of(self.terms(x))
@@ -93,7 +95,7 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
 
 
 def _from_base_rates(base: Bernoulli, target: RBM, beta: Array) -> AnnealedRBM:
-    return AnnealedRBM(base, target, beta)
+    return AnnealedRBM(base=base, rbm=target, beta=beta)
 
 
 PATH[Bernoulli, RBM] = _from_base_rates

@@ -4,13 +4,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies._base import AbstractBipartite, AbstractCentrable
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.families import Bernoulli
-from energax.spaces import Binary, Clamped, Joint
+from energax.spaces import Binary, Clamped, Joint, Numbers
 
 
 class RBM(AbstractCentrable):
@@ -40,7 +40,7 @@ class RBM(AbstractCentrable):
     visible_bias: Float[Array, " visible"]
     hidden_bias: Float[Array, " hidden"]
 
-    def __init__(self, weights: ArrayLike, visible_bias: ArrayLike, hidden_bias: ArrayLike):
+    def __init__(self, weights: Numbers, visible_bias: Numbers, hidden_bias: Numbers):
         self.weights = finite_array(weights, "weights")
         if self.weights.ndim != 2:
             raise ValueError(f"weights must have shape (visible, hidden), got {self.weights.shape}")

@@ -1,0 +1,66 @@
+"""The commands together, and how they end: 0 done, 1 diverged, 2 bad input, 130 interrupted."""
+
+import sys
+
+import click
+import typer
+
+from energax import __version__
+from energax.cli._common import console
+from energax.cli._demo import demo
+from energax.cli._fit import fit
+from energax.cli._info import info
+from energax.cli._logz import logz
+from energax.cli._report import report
+from energax.cli._sample import sample
+from energax.cli._score import score
+
+app = typer.Typer(
+    name="energax",
+    help="Energy-based models: train, sample, score, find log Z, report.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (fit, sample, score, logz, report, info, demo):
+    app.command()(command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"energax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_version, is_eager=True
+    ),
+) -> None:
+    """Energy-based models: train, sample, score, find log Z, report."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and return its exit code. Bad input is one line on standard error."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (typer.Exit, click.exceptions.Exit) as end:
+        return end.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        console.print("energax: interrupted", style="yellow", markup=False)
+        return 130
+    except click.exceptions.UsageError as error:
+        return _refuse(error.format_message())
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except (ValueError, OSError, ImportError) as error:
+        return _refuse(str(error))
+
+
+def _refuse(message: str) -> int:
+    line = " ".join(message.split())
+    print(f"energax: error: {line}", file=sys.stderr)
+    return 2

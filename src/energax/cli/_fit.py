@@ -1,0 +1,216 @@
+"""`energax fit`."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import optax
+import typer
+
+import energax as ex
+from energax.cli._common import (
+    ArrayName,
+    DataFile,
+    Json,
+    Overwrite,
+    Quiet,
+    Seed,
+    TestArrayName,
+    Threshold,
+    binary_rows,
+    check_output,
+    check_seed,
+    console,
+    read_rows,
+    show_json,
+)
+
+
+class Model(StrEnum):
+    """Models the command line trains."""
+
+    rbm = "rbm"
+
+
+class Objective(StrEnum):
+    """Objectives by their short names."""
+
+    pcd = "pcd"
+    cd = "cd"
+    ml = "ml"
+
+
+def fit(
+    data: DataFile,
+    model: Annotated[Model, typer.Option(help="What to train.")] = Model.rbm,
+    hidden: Annotated[int, typer.Option(help="Hidden units.")] = 500,
+    objective: Annotated[
+        Objective,
+        typer.Option(
+            help="pcd: persistent contrastive divergence; cd: chains from the data; ml: exact"
+            " likelihood (at most some 20 hidden or visible units)."
+        ),
+    ] = Objective.pcd,
+    gibbs_steps: Annotated[int, typer.Option(help="Gibbs steps a gradient (pcd and cd).")] = 5,
+    chains: Annotated[int, typer.Option(help="Persistent chains (pcd).")] = 100,
+    epochs: Annotated[float, typer.Option(help="Passes over the training rows.")] = 50.0,
+    batch_size: Annotated[int, typer.Option(help="Rows a gradient.")] = 100,
+    learning_rate: Annotated[
+        float, typer.Option(help="At the start; falls in a line to a hundredth.")
+    ] = 0.05,
+    momentum: Annotated[float, typer.Option(help="Of SGD, in [0, 1).")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="Shrinks weights each step.")] = 0.0,
+    centred: Annotated[
+        bool, typer.Option(help="Take gradients about the units' means (pcd and cd).")
+    ] = True,
+    test_fraction: Annotated[
+        float, typer.Option(help="Rows set aside where the data name no test rows.")
+    ] = 0.1,
+    threshold: Threshold = None,
+    array: ArrayName = None,
+    test_array: TestArrayName = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The model's file [default: DATA-rbm.energax].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on from the checkpoint beside --out, if there is one.")
+    ] = True,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Train a model on rows of data and save it.
+
+    A checkpoint is kept beside the model: stopped by Ctrl-C, a crash or a power cut, the same
+    command goes on where it was, and `--epochs` can be raised afterwards.
+    """
+    check_seed(seed)
+    path = Path(f"{data.stem}-{model.value}.energax") if out is None else out
+    checkpoint = path.with_name(path.name + ".checkpoint")
+    check_output(path, overwrite=overwrite or (resume and checkpoint.exists()))
+    if hidden < 1:
+        raise ValueError(f"--hidden must be at least 1, got {hidden}")
+    goal = _objective(objective, gibbs_steps, chains, centred)
+    rows, test, described = training_rows(
+        data,
+        array=array,
+        test_array=test_array,
+        threshold=threshold,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    base = ex.Bernoulli.from_data(rows)
+    key_init, key_fit = jax.random.split(ex.key(seed))
+    start = ex.RBM.init(key_init, n_visible=rows.shape[1], n_hidden=hidden, base=base)
+    if batch_size < 1 or not epochs > 0:
+        raise ValueError("--batch-size and --epochs must be positive")
+    if not learning_rate > 0:
+        raise ValueError(f"--learning-rate must be positive, got {learning_rate}")
+    steps = max(1, round(epochs * (len(rows) // min(batch_size, len(rows)))))
+    if not quiet:
+        console.print(f"{described}; {len(rows)} training and {len(test)} test rows", markup=False)
+    began = time.monotonic()
+    run = ex.fit(
+        start,
+        rows,
+        goal,
+        key=key_fit,
+        learning_rate=optax.linear_schedule(learning_rate, 0.01 * learning_rate, steps),
+        momentum=momentum,
+        weight_decay=weight_decay,
+        steps=steps,
+        batch_size=batch_size,
+        validation=test,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=not quiet and console.is_terminal,
+    )
+    seconds = run.history[-1]["seconds"] if run.history else time.monotonic() - began
+    settings: dict[str, Any] = {
+        "data": str(data),
+        "model": model.value,
+        "hidden": hidden,
+        "objective": objective.value,
+        "gibbs_steps": gibbs_steps,
+        "chains": chains,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "centred": centred,
+        "threshold": threshold,
+        "test_fraction": test_fraction,
+        "array": array,
+        "test_array": test_array,
+        "seed": seed,
+    }
+    ex.save(
+        run.energy,
+        path,
+        metadata={
+            "settings": settings,
+            "history": run.history,
+            "status": run.status,
+            "message": run.message,
+            "fit_seconds": seconds,
+            "data": described,
+            "base_logits": np.asarray(base.logits, float).round(6).tolist(),
+        },
+    )
+    result = {
+        "model": path,
+        "checkpoint": checkpoint,
+        "status": run.status,
+        "message": run.message,
+        "steps": run.step,
+        "seconds": seconds,
+        "last": run.history[-1] if run.history else {},
+    }
+    if as_json:
+        show_json(result)
+    elif not quiet:
+        colour = "green" if run.ok else "red"
+        console.print(f"{run.status}: {run.message} ({seconds:.0f} s)", style=colour, markup=False)
+        console.print(f"model {path}, checkpoint {checkpoint}", markup=False)
+    return {"finished": 0, "diverged": 1, "interrupted": 130}[run.status]
+
+
+def training_rows(
+    data: Path,
+    *,
+    array: str | None,
+    test_array: str | None,
+    threshold: float | None,
+    test_fraction: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Binary training and test rows, and a line on where they came from.
+
+    The same arguments give the same split, so that `energax report` scores rows not trained on.
+    """
+    found = read_rows(data, array, test_array)
+    rows = binary_rows(found.rows, threshold)
+    if found.test_rows is not None:
+        return rows, binary_rows(found.test_rows, threshold), found.description
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie between 0 and 1, got {test_fraction}")
+    if len(rows) < 2:
+        raise ValueError(f"{data} holds one row: at least 2 are needed, to train and to test")
+    n_test = min(max(1, round(test_fraction * len(rows))), len(rows) - 1)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(ex.key(seed), 7), len(rows)))
+    return rows[order[n_test:]], rows[order[:n_test]], found.description
+
+
+def _objective(
+    name: Objective, gibbs_steps: int, chains: int, centred: bool
+) -> ex.AbstractObjective:
+    if name is Objective.ml:
+        return ex.MaximumLikelihood()
+    if name is Objective.cd:
+        return ex.ContrastiveDivergence(n_steps=gibbs_steps, centred=centred)
+    return ex.PersistentContrastiveDivergence(n_steps=gibbs_steps, n_chains=chains, centred=centred)

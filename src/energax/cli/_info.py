@@ -1,0 +1,64 @@
+"""`energax info`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import equinox as eqx
+import jax
+import typer
+from rich.table import Table
+
+from energax.cli._common import ArrayName, Json, console, load_model, read_rows, show_json
+from energax.io import is_model_file
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="A model or a data file.", show_default=False)],
+    array: ArrayName = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a file holds: a model, its sizes and how it was made, or rows of data."""
+    if not file.exists():
+        raise ValueError(f"there is no file {file}")
+    record = _model(file) if is_model_file(file) else _data(file, array)
+    if as_json:
+        show_json(record)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in record.items():
+        table.add_row(f"[bold]{name}", str(value))
+    console.print(table)
+
+
+def _model(file: Path) -> dict[str, Any]:
+    energy, metadata = load_model(file)
+    arrays = [leaf for leaf in jax.tree.leaves(energy) if eqx.is_array(leaf)]
+    record: dict[str, Any] = {
+        "file": file,
+        "model": type(energy).__name__,
+        "space": str(energy.space),
+        "parameters": sum(leaf.size for leaf in arrays),
+        "shapes": ", ".join(str(leaf.shape) for leaf in arrays),
+    }
+    for name in ("data", "status", "message", "fit_seconds", "settings"):
+        if name in metadata:
+            record[name] = metadata[name]
+    return record
+
+
+def _data(file: Path, array: str | None) -> dict[str, Any]:
+    found = read_rows(file, array)
+    rows = found.rows
+    record: dict[str, Any] = {
+        "file": file,
+        "rows": len(rows),
+        "shape": rows.shape[1:],
+        "dtype": rows.dtype,
+        "smallest": rows.min(),
+        "largest": rows.max(),
+        "test rows": 0 if found.test_rows is None else len(found.test_rows),
+        "labels": found.labels is not None,
+        "read as": found.description,
+    }
+    record["dtype"] = str(rows.dtype)
+    return record

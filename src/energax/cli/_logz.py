@@ -1,0 +1,82 @@
+"""`energax logz`."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+import energax as ex
+from energax.cli._common import (
+    Json,
+    Level,
+    ModelFile,
+    Seed,
+    base_of,
+    check_seed,
+    console,
+    load_model,
+    log_z_record,
+    show_json,
+)
+from energax.energies import AbstractEnergy, AbstractTractable
+from energax.exact import n_enumerated
+from energax.partition import AFFORDABLE
+
+
+class Method(StrEnum):
+    """How to find log Z."""
+
+    auto = "auto"
+    enumeration = "enumeration"
+    annealing = "annealing"
+
+
+def logz(
+    model: ModelFile,
+    method: Annotated[Method, typer.Option(help="auto: exact where affordable.")] = Method.auto,
+    chains: Annotated[int, typer.Option(help="Annealed chains.")] = 100,
+    temperatures: Annotated[int, typer.Option(help="Temperatures from base to model.")] = 5000,
+    level: Level = 0.95,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Find log Z, with its interval and whether to trust it."""
+    check_seed(seed)
+    energy, metadata = load_model(model)
+    z = find_log_z(energy, base_of(metadata), chains, temperatures, level, seed, method)
+    if as_json:
+        show_json(log_z_record(z))
+    else:
+        style = None if z.trusted else "yellow"
+        console.print(z.summary, style=style, markup=False)
+
+
+def find_log_z(
+    energy: AbstractEnergy,
+    base: AbstractTractable | None,
+    chains: int,
+    temperatures: int,
+    level: float,
+    seed: int,
+    method: Method = Method.auto,
+) -> ex.LogPartition:
+    """log Z as the commands find it: exactly if that takes seconds, else annealed."""
+    key = ex.key(seed)
+    count = n_enumerated(energy)
+    if method is Method.auto:
+        affordable = isinstance(energy, AbstractTractable) or (
+            count is not None and count <= AFFORDABLE
+        )
+        if affordable:
+            return ex.log_partition(energy, key=key, level=level)
+    if method is Method.enumeration:
+        return ex.log_partition(energy, key=key, method="enumeration", level=level)
+    return ex.log_partition(
+        energy,
+        key=key,
+        method="annealing",
+        base=base,
+        level=level,
+        n_chains=chains,
+        n_temperatures=temperatures,
+    )

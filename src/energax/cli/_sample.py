@@ -1,0 +1,65 @@
+"""`energax sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+import energax as ex
+from energax.cli._common import (
+    Json,
+    ModelFile,
+    Overwrite,
+    Quiet,
+    Seed,
+    check_output,
+    check_seed,
+    console,
+    load_model,
+    show_json,
+    write_aside,
+)
+
+
+def sample(
+    model: ModelFile,
+    n: Annotated[int, typer.Option("-n", help="Draws in all.")] = 1000,
+    chains: Annotated[int, typer.Option(help="Chains side by side.")] = 100,
+    warmup: Annotated[int, typer.Option(help="Steps thrown away first.")] = 1000,
+    thin: Annotated[int, typer.Option(help="Steps from one kept draw to the next.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(help="An .npz file [default: MODEL-samples.npz].")
+    ] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw from a model and say whether the draws can be believed.
+
+    The file holds x with axes (chain, draw, ...) and the draws' energies.
+    """
+    check_seed(seed)
+    path = Path(f"{model.stem}-samples.npz") if out is None else out
+    check_output(path, overwrite=overwrite, suffixes=(".npz",))
+    energy, _ = load_model(model)
+    draws = ex.sample(energy, n, key=ex.key(seed), chains=chains, warmup=warmup, thin=thin)
+    x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
+    arrays = {name: np.asarray(leaf) for name, leaf in x.items()}
+    arrays["energy"] = np.asarray(draws.energy)
+    write_aside(path, lambda aside: np.savez_compressed(aside, allow_pickle=False, **arrays))
+    result = {
+        "samples": path,
+        "n": int(draws.energy.size),
+        "method": draws.method,
+        "converged": draws.converged,
+        "problems": draws.problems,
+        "mean_energy": float(np.mean(draws.energy)),
+    }
+    if as_json:
+        show_json(result)
+    elif not quiet:
+        style = "green" if draws.converged else "yellow"
+        console.print(draws.summary, style=style, markup=False)
+        console.print(f"written to {path}", markup=False)

@@ -1,0 +1,104 @@
+"""`write_report`: the record as one HTML file."""
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from energax.report._figures import pictures
+from energax.report._findings import findings
+from energax.report._headline import headline
+from energax.report._provenance import provenance
+from energax.report._report import Report, check
+from energax.report._tables import (
+    data_rows,
+    energy_rows,
+    log_z_rows,
+    sample_rows,
+    training_rows,
+)
+from energax.report._wording import comparison, sentence
+
+
+def write_report(report: Report, path: str | Path) -> Path:
+    """Write a report as one HTML file that needs no other: styles and pictures are inside.
+
+    The page is made in full before the file appears, and then renamed into place: a failure
+    leaves what was there before.
+
+    **Arguments:**
+
+    - `path`: of the file; its folder must exist. A file already there is replaced.
+
+    **Returns:** the path.
+
+    **Raises:** `ValueError` if rows and evaluation do not belong together; `ImportError` naming
+    the extra if jinja2 or matplotlib is missing; `OSError` if the file cannot be written.
+
+    ```python
+    from energax.report import Report, write_report
+
+    # record = Report(title="Digits", ...)
+    # write_report(record, "report.html")
+    ```
+    """
+    check(report)
+    page = _render(report)
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def _render(report: Report) -> str:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError('a report needs jinja2: pip install "energax[report]"') from error
+    folder = files("energax.report")
+    names = ("template.html", "style.css")
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader({n: (folder / n).read_text(encoding="utf-8") for n in names}),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("template.html").render(**_content(report))
+
+
+def _content(report: Report) -> dict[str, Any]:
+    evaluation = report.evaluation
+    settings = dict(report.settings)
+    commands = list(report.commands)
+    if not commands and "command" in settings:
+        commands = [settings.pop("command")]
+    return {
+        "title": report.title,
+        "description": sentence(report.description),
+        "headline": headline(report),
+        "findings": findings(report),
+        "pictures": pictures(report),
+        "model": list(report.model.items()),
+        "data": data_rows(report),
+        "has_exact": evaluation.exact_log_partition is not None,
+        "log_z": log_z_rows(report),
+        "comparison": comparison(evaluation.log_partition, evaluation.exact_log_partition),
+        "training": training_rows(report),
+        "samples": sample_rows(report),
+        "samples_summary": sentence(evaluation.samples.summary),
+        "energies": energy_rows(report),
+        "provenance": provenance(report),
+        "commands": commands,
+        "settings": list(settings.items()),
+        "environment": list(report.environment.items()),
+        "date": report.environment.get("date", ""),
+    }
