@@ -151,11 +151,14 @@ def accept_or_stay(
 
 
 def _holds_nan(x: State) -> Bool[Array, ""]:
-    each = [jnp.any(jnp.isnan(leaf)) for leaf in jax.tree.leaves(x)]
-    return jnp.any(jnp.stack(each))
+    found = jnp.zeros((), bool)
+    for leaf in jax.tree.leaves(x):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            found |= jnp.any(jnp.isnan(leaf))
+    return found
 
 
 def _at(energy: AbstractEnergy, x: State) -> MetropolisState:
     terms = energy.terms(x)
-    value = energy.energy_of(terms)
-    return MetropolisState(x, jnp.where(energy.space.contains(x), value, jnp.inf), terms)
+    value = jnp.where(energy.space.contains(x), energy.energy_of(terms), jnp.inf)
+    return MetropolisState(x, jnp.where(_holds_nan(x), jnp.nan, value), terms)

@@ -81,7 +81,7 @@ def evaluate(
     space = energy.space
     train = space.convert(jax.tree.map(np.asarray, train), name="training rows")
     test = space.convert(jax.tree.map(np.asarray, test), name="test rows")
-    key_z, key_exact, key_sample, key_noise = jax.random.split(key, 4)
+    key_z, key_exact, key_sample, key_start, key_noise = jax.random.split(key, 5)
     seconds: dict[str, float] = {}
 
     def timed(name: str, work: Any) -> Any:
@@ -119,7 +119,7 @@ def evaluate(
             chains=n_samples,
             warmup=sample_steps,
             thin=max(1, sample_steps // 10),
-            start=jax.vmap(space.draw)(jax.random.split(key_noise, n_samples)),
+            start=jax.vmap(space.draw)(jax.random.split(key_start, n_samples)),
         ),
     )
     noise = jax.vmap(space.draw)(jax.random.split(key_noise, 1000))

@@ -21,7 +21,7 @@ from energax.exact import log_partition_enumerated, n_enumerated
 from energax.partition._annealed import check_level, log_partition_annealed
 from energax.partition._estimate import LogPartition
 from energax.sampling import default_kernel, run_chains
-from energax.spaces import Binary, Box, Categorical, Real, Spin
+from energax.spaces import Binary, Box, Categorical, Clamped, Real, Spin
 
 AFFORDABLE = 2**22
 """States that are listed unasked: seconds on two cores (benchmarks/enumeration.py)."""
@@ -78,7 +78,9 @@ def log_partition(
     if method == "enumeration":
         if options or base is not None:
             raise ValueError(f"enumeration takes no options, got {['base', *options]}")
-        value = float(eqx.filter_jit(log_partition_enumerated)(model))
+        # Listing the free entries of a clamped space takes the mask's values: no tracing there.
+        held = isinstance(model.space, Clamped)
+        value = float((log_partition_enumerated if held else _enumerated)(model))
         return _exact(value, f"enumeration of {count} states", level, {"n_states": count})
     if method != "annealing":
         raise ValueError(
@@ -102,16 +104,25 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractTrac
         if isinstance(space, Spin | Categorical | Box):
             return Uniform(space)
         raise ValueError(f"give a base to anneal from: none is known for {space}")
-    x = jax.vmap(space.draw)(jax.random.split(key, 100))
-    steps = jnp.asarray(200)
+    key_draw, key_run = jax.random.split(key)
+    x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
     rows, *_ = run_chains(
-        energy, default_kernel(energy), x, key, n_draws=5, warmup=steps, thin=jnp.asarray(20)
+        energy,
+        default_kernel(energy),
+        x,
+        key_run,
+        n_draws=5,
+        warmup=jnp.asarray(200, jnp.int32),
+        thin=jnp.asarray(20, jnp.int32),
     )
     flat = np.asarray(rows).reshape(-1, *space.shape)
     if isinstance(space, Binary):
         return Bernoulli.from_data(flat)
     fitted = Gaussian.from_data(flat)
     return Gaussian(fitted.mean, 1.5 * jnp.maximum(fitted.scale, 1e-3))  # wider than the model
+
+
+_enumerated = eqx.filter_jit(log_partition_enumerated)
 
 
 def _exact(value: float, method: str, level: float, facts: dict[str, Any]) -> LogPartition:

@@ -46,7 +46,7 @@ def walk_chains(
 
     zero = jnp.zeros((n_chains,), info.acceptance.dtype)
     states, total = lax.fori_loop(0, n_steps, body, (states, zero))
-    return states, total / jnp.maximum(n_steps, 1)
+    return states, total / jnp.maximum(n_steps, 1).astype(total.dtype)
 
 
 @eqx.filter_jit

@@ -86,7 +86,14 @@ class Draws:
         if energy.shape[1] < 4:
             return ["fewer than 4 draws a chain: nothing can be said; ask for more or fewer chains"]
         found = []
-        stuck = np.flatnonzero(np.asarray(self.acceptance) < 1e-3)
+        acceptance = np.asarray(self.acceptance)
+        undefined = np.flatnonzero(~np.isfinite(acceptance))
+        if undefined.size:
+            found.append(
+                f"chains {_listed(undefined)} have an acceptance that is not a number: look at the"
+                " energy, or at log_proposal_ratio, along them"
+            )
+        stuck = np.flatnonzero(acceptance < 1e-3)
         if stuck.size:
             found.append(f"chains {_listed(stuck)} hardly moved: take a smaller step_size")
         if self.n_chains < 2:

@@ -6,14 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractBipartite, AbstractEnergy, AbstractTractable, unfreeze
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractKernel, BlockGibbs, RandomWalkMetropolis
 from energax.sampling._chains import run_chains
 from energax.sampling._draws import Draws
-from energax.spaces import State
+from energax.spaces import Clamped, State
 
 _FEW_STATES = 2**14
 """Up to this many states are listed rather than walked: that takes milliseconds and is exact."""
@@ -91,8 +91,8 @@ def sample(
         x,
         key_run,
         n_draws=-(-n // chains),
-        warmup=jnp.asarray(warmup),
-        thin=jnp.asarray(thin),
+        warmup=jnp.asarray(warmup, jnp.int32),
+        thin=jnp.asarray(thin, jnp.int32),
     )
     return Draws(draws, energies, acceptance, method=type(kernel).__name__, final=final)
 
@@ -114,13 +114,14 @@ def _exact_draws(energy: AbstractEnergy, n: int, key: Key[Array, ""]) -> Draws |
     if isinstance(model, AbstractTractable):
         rows, method = _direct_draws(model, jax.random.split(key, n)), "exact draws"
     elif model.space.is_discrete and (model.space.cardinality or _FEW_STATES + 1) <= _FEW_STATES:
-        rows, method = _listed_draws(model, n, key), "enumeration"
+        # Listing the free entries of a clamped space takes the mask's values: no tracing there.
+        listed = draw_enumerated if isinstance(model.space, Clamped) else _listed_draws
+        rows, method = listed(model, n, key=key), "enumeration"
     else:
         return None
     x = jax.tree.map(lambda leaf: leaf[None], rows)
-    energies = eqx.filter_jit(jax.vmap(model.energy))(rows)[None]
-    final = rows
-    return Draws(x, energies, jnp.ones((1,)), method=method, independent=True, final=final)
+    energies = _energies(model, rows)[None]
+    return Draws(x, energies, jnp.ones((1,)), method=method, independent=True, final=rows)
 
 
 @eqx.filter_jit
@@ -129,5 +130,10 @@ def _direct_draws(model: AbstractTractable, keys: Key[Array, " n"]) -> State:
 
 
 @eqx.filter_jit
-def _listed_draws(model: AbstractEnergy, n: int, key: Key[Array, ""]) -> State:
+def _listed_draws(model: AbstractEnergy, n: int, *, key: Key[Array, ""]) -> State:
     return draw_enumerated(model, n, key=key)
+
+
+@eqx.filter_jit
+def _energies(model: AbstractEnergy, rows: State) -> Float[Array, " n"]:
+    return jax.vmap(model.energy)(rows)

@@ -1,0 +1,17 @@
+"""Strictness for every test: no silent broadcasting of ranks, no silent promotion of dtypes."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def x64():
+    """Double precision for tests of exactness."""
+    with jax.enable_x64(True):
+        yield

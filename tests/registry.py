@@ -1,0 +1,114 @@
+"""One constructor for every public energy, kernel and objective.
+
+A new one is added here once and then runs through every contract test.
+"""
+
+import energax as ex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def _rbm(n_visible=4, n_hidden=3, seed=0, scale=0.8):
+    keys = jax.random.split(ex.key(seed), 3)
+    return ex.RBM(
+        scale * jax.random.normal(keys[0], (n_visible, n_hidden)),
+        0.5 * jax.random.normal(keys[1], (n_visible,)),
+        0.5 * jax.random.normal(keys[2], (n_hidden,)),
+    )
+
+
+def _table(space, seed=0):
+    """An energy given by a table over the states of a small discrete space."""
+    values = jnp.asarray(np.random.default_rng(seed).normal(size=space.cardinality) * 1.2)
+
+    def look_up(x):
+        match = jnp.stack(
+            [
+                jnp.all(jnp.stack([jnp.all(a == b) for a, b in zip(
+                    jax.tree.leaves(x), jax.tree.leaves(space.state(jnp.uint32(i))), strict=True
+                )]))
+                for i in range(space.cardinality)
+            ]
+        )
+        return values @ match.astype(values.dtype)
+
+    return ex.NeuralEnergy(look_up, space)
+
+
+def _double_well():
+    return ex.NeuralEnergy(lambda x: -((x**2 - 1) ** 2), ex.Real())
+
+
+DISCRETE = {
+    "rbm": _rbm,
+    "rbm.joint": lambda: _rbm(3, 2).joint,
+    "conditioned rbm": lambda: ex.condition(
+        _rbm(), np.array([1, 0, 1, 0]), np.array([True, False, False, True])
+    ),
+    "annealed rbm": lambda: ex.path(ex.Bernoulli(jnp.linspace(-1.0, 1.0, 4)), _rbm(), 0.6),
+    "tempered rbm": lambda: _rbm() ** 0.5,
+    "rbm times bernoulli": lambda: _rbm() * ex.Bernoulli(jnp.linspace(-1.0, 1.0, 4)),
+    "rbm times rbm": lambda: _rbm() * _rbm(seed=1),
+    "frozen rbm": lambda: ex.freeze(_rbm()),
+    "bernoulli": lambda: ex.Bernoulli(jnp.linspace(-1.0, 1.0, 4)),
+    "softmax": lambda: ex.Softmax(jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)),
+    "table of bits": lambda: _table(ex.Binary(3)),
+    "table of spins": lambda: _table(ex.Spin(3)),
+    "table of labels": lambda: _table(ex.Categorical(2, 3)),
+    "table of a joint": lambda: _table(ex.Joint(a=ex.Spin(2), b=ex.Categorical((), 3))),
+    "mixture": lambda: ex.mixture(
+        [ex.Bernoulli(jnp.array([1.0, -1.0])), ex.Bernoulli(jnp.array([-2.0, 0.5]))], [0.3, 0.7]
+    ),
+    "mixture of rbms": lambda: ex.mixture([_rbm(), _rbm(seed=1)]),
+    "exponential family": lambda: ex.ExponentialFamily(
+        lambda x: jnp.stack([jnp.sum(x), x[0] * x[1]]), jnp.array([0.3, -0.8]), ex.Binary(3)
+    ),
+    "conditioned table": lambda: ex.condition(
+        _table(ex.Categorical(3, 2)), np.array([1, 0, 0]), np.array([True, False, False])
+    ),
+    "conditioned joint": lambda: ex.condition(
+        _table(ex.Joint(a=ex.Spin(2), b=ex.Categorical((), 3))), {"b": 2}
+    ),
+    "geometric path": lambda: ex.path(ex.Uniform(ex.Spin(3)), _table(ex.Spin(3)), 0.4),
+}
+"""Energies over small discrete spaces, each checked against enumeration."""
+
+CONTINUOUS = {
+    "gaussian": lambda: ex.Gaussian(jnp.array([0.5, -1.0]), jnp.array([0.7, 1.5])),
+    "multivariate gaussian": lambda: ex.MultivariateGaussian(
+        jnp.array([0.5, -1.0]), jnp.array([[1.0, 0.6], [0.6, 2.0]])
+    ),
+    "exponential": lambda: ex.Exponential(jnp.array([0.5, 2.0])),
+    "gaussian times gaussian": lambda: ex.Gaussian(jnp.zeros(2), 2.0)
+    * ex.Gaussian(jnp.ones(2), 1.0),
+    "tempered gaussian": lambda: ex.Gaussian(jnp.zeros(2), 2.0) ** 0.5,
+    "gaussian mixture": lambda: ex.mixture(
+        [ex.Gaussian(jnp.array(-2.0), 0.5), ex.Gaussian(jnp.array(1.0), 1.0)], [0.4, 0.6]
+    ),
+    "double well": _double_well,
+    "box": lambda: ex.NeuralEnergy(lambda x: -3 * x[0] * x[1], ex.Box(2, -1.0, 1.0)),
+    "uniform box": lambda: ex.Uniform(ex.Box(2, -1.0, 3.0)),
+    "squared network": lambda: ex.NeuralEnergy(
+        lambda x: jnp.exp(-(x**2)), ex.Real(), positive="square"
+    ),
+}
+"""Energies over real states in one or two dimensions, each checked against a grid."""
+
+COUNTS = {"poisson": lambda: ex.Poisson(jnp.array([0.5, 3.0]))}
+"""Energies over infinitely many discrete states."""
+
+KERNELS = {
+    "random walk": lambda energy: ex.RandomWalkMetropolis(0.8),
+    "block gibbs": lambda energy: ex.BlockGibbs(),
+}
+"""Kernels by name, made for an energy; those that do not fit it refuse in `check`."""
+
+OBJECTIVES = {
+    "maximum likelihood": lambda: ex.MaximumLikelihood(),
+    "cd": lambda: ex.ContrastiveDivergence(n_steps=2),
+    "pcd": lambda: ex.PersistentContrastiveDivergence(n_steps=2, n_chains=20),
+    "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=5, n_samples=4),
+}
+"""Objectives that learn from rows of data."""
+
