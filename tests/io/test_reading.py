@@ -328,6 +328,21 @@ def archive_of_text(path):
         archive.writestr("notes.txt", "nothing here")
 
 
+def add(path):
+    path.write_bytes(path.read_bytes() + b"0")
+
+
+def under_another_name(path):
+    np.save(path.with_suffix(".npy"), IMAGES)
+    path.with_suffix(".npy").rename(path)
+
+
+def with_another_checksum(path):
+    content = bytearray(gzip.compress(IDX))
+    content[-6] ^= 255
+    path.write_bytes(content)
+
+
 IDX = idx(IMAGES, 0x08, ">u1")
 WITH_NAN = np.array([[1.0, 2.0], [np.nan, 3.0], [np.inf, np.nan]])
 
@@ -339,13 +354,14 @@ BAD = {
     "unknown": ("x.dat", raw(b"what is this"), {}, ["format is not known", ".npz"]),
     "pickle": ("x.pkl", raw(b"\x80\x04K\x01."), {}, ["pickles are never read"]),
     "npy is text": ("x.npy", text("1,2,3"), {}, ["by its name this is a numpy array"]),
-    "npy is npz": ("x.npy", lambda p: archive_of_text(p), {}, ["numpy archive"]),
-    "csv is npy": ("x.csv", lambda p: np.save(p.open("wb"), IMAGES), {}, ["numpy array"]),
+    "npy is npz": ("x.npy", archive_of_text, {}, ["numpy archive"]),
+    "csv is npy": ("x.csv", under_another_name, {}, ["numpy array"]),
     "idx is text": ("x-idx3-ubyte", text("1,2,3"), {}, ["IDX", "nothing that is known"]),
     "png is text": ("x.png", text("1,2,3"), {}, ["cannot be read"]),
     "objects": ("x.npy", pickled, {}, ["Python objects", "pickle"]),
     "objects in npz": ("x.npz", pickled_archive, {}, ["Python objects", "pickle"]),
     "npy cut": ("x.npy", cut(saved(IMAGES), 150), {}, ["truncated", "60 bytes"]),
+    "npy too long": ("x.npy", lambda p: saved(IMAGES)(p) or add(p), {}, ["too long", "61"]),
     "npy cut in header": ("x.npy", cut(saved(IMAGES), 40), {}, ["header"]),
     "npy with code for a shape": ("x.npy", false_header, {}, ["header"]),
     "npy that promises much": ("x.npy", immense_header, {}, ["truncated"]),
@@ -408,7 +424,7 @@ BAD = {
         ["truncated"],
     ),
     "gzip cut": ("x-idx3-ubyte.gz", raw(gzip.compress(IDX)[:-12]), {}, ["damaged"]),
-    "gzip damaged": ("x.gz", raw(gzip.compress(IDX)[:12] + b"aaaaaaaaaa"), {}, ["damaged"]),
+    "gzip damaged": ("x.gz", with_another_checksum, {}, ["damaged"]),
     "gzip of text": ("x.csv.gz", raw(gzip.compress(b"1,2,3,4\n")), {}, ["not IDX", "compressed"]),
     "a model": ("x.energax", lambda p: io.save(Gaussian(), p), {}, ["saved model", "load"]),
 }

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from energax.spaces import AbstractSpace, State
+from energax.spaces import AbstractSpace, Joint, State
 
 
 class AbstractEnergy(eqx.Module):
@@ -54,7 +54,7 @@ class AbstractEnergy(eqx.Module):
 
         **Raises:** `ValueError` on a space with discrete coordinates, which has no gradient.
         """
-        if self.space.is_discrete:
+        if _has_discrete(self.space):
             raise ValueError(f"score needs a continuous space, got {self.space}")
         return jax.grad(self.log_density)(x)
 
@@ -157,3 +157,9 @@ class AbstractCentrable(AbstractBipartite):
     @abc.abstractmethod
     def centred(self, gradient: Any, offsets: Any) -> Any:
         """The gradient of the parameters of the centred energy, in this one's parameters."""
+
+
+def _has_discrete(space: AbstractSpace) -> bool:
+    if isinstance(space, Joint):
+        return any(_has_discrete(part) for part in space.parts.values())
+    return space.is_discrete

@@ -44,6 +44,8 @@ def log_partition_enumerated(
 
     **Raises:** `ValueError` if there are too many states or infinitely many.
     """
+    if block is not None and block < 1:
+        raise ValueError(f"block must be a positive number of states, got {block}")
     energy = unfreeze(energy)
     n = n_enumerated(energy)
     if n is None:

@@ -42,12 +42,20 @@ def log_partition_on_grid(
     if low is None or high is None:
         raise ValueError("low and high are needed: a Real space has no ends of its own")
     dtype = space.structure.dtype
-    low_end = np.broadcast_to(np.asarray(low, dtype), space.shape)
-    high_end = np.broadcast_to(np.asarray(high, dtype), space.shape)
+    try:
+        low_end = np.broadcast_to(np.asarray(low, dtype), space.shape)
+        high_end = np.broadcast_to(np.asarray(high, dtype), space.shape)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"low and high must be numbers that broadcast to {space.shape}, got {low!r}, {high!r}"
+        ) from None
     if not (np.isfinite(low_end) & np.isfinite(high_end) & (low_end < high_end)).all():
         raise ValueError(f"low and high must be finite with low < high, got {low} and {high}")
     dimensions = math.prod(space.shape)
-    if n_points < 1 or n_points**dimensions > LARGEST:
+    if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer) or n_points < 1:
+        raise ValueError(f"n_points must be a positive integer, got {n_points!r}")
+    n_points = int(n_points)
+    if n_points**dimensions > LARGEST:
         raise ValueError(
             f"{n_points} points in each of {dimensions} dimensions are"
             f" {float(n_points) ** dimensions:.3g} evaluations; the limit is 2^32"

@@ -35,8 +35,8 @@ def log_sum_exp(
         values = jax.vmap(log_value)(start + lane)
         values = jnp.where(lane < valid, values, -jnp.inf)
         top = lax.stop_gradient(jnp.max(values))
-        top = jnp.where(jnp.isfinite(top), top, 0.0)
-        return top, jnp.sum(jnp.exp(values - top))
+        # A block without any state of p > 0 has top = -inf: it must not touch the running maximum.
+        return top, jnp.sum(jnp.exp(values - _finite(top)))
 
     def step(carry, index):
         largest, total, error = carry
@@ -44,9 +44,9 @@ def log_sum_exp(
         valid = jnp.minimum(jnp.asarray(n_states - 1, jnp.uint32) - start, block - 1) + 1
         top, part = one_block(start, valid)
         new = jnp.maximum(largest, top)
-        shrink = jnp.exp(largest - new)
+        shrink = jnp.exp(largest - _finite(new))
         total, error = total * shrink, error * shrink
-        part = part * jnp.exp(top - new)
+        part = part * jnp.exp(top - _finite(new))
         raised = total + part  # Neumaier's compensated addition
         bigger = jnp.abs(total) >= jnp.abs(part)
         lost = jnp.where(bigger, (total - raised) + part, (part - raised) + total)
@@ -54,10 +54,13 @@ def log_sum_exp(
 
     like = jax.eval_shape(log_value, jax.ShapeDtypeStruct((), jnp.uint32)).dtype
     zero = jnp.zeros((), like)
-    # The first block is taken apart from the scan, so that no running maximum is ever -inf.
     first = one_block(jnp.zeros((), jnp.uint32), jnp.asarray(min(block, n_states), jnp.uint32))
     start = (first[0], first[1], zero)
     if n_blocks > 1:
         start, _ = lax.scan(step, start, jnp.arange(1, n_blocks, dtype=jnp.uint32))
     largest, total, error = start
-    return largest + jnp.log(total + error)
+    return _finite(largest) + jnp.log(total + error)
+
+
+def _finite(top: Array) -> Array:
+    return jnp.where(jnp.isfinite(top), top, 0.0)

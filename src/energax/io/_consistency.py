@@ -74,10 +74,12 @@ def _check_as_built(value: Any) -> None:
         raise ValueError(f"the ends must have shape {value.shape}")
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     own = type(value).__module__.split(".")[0] == __name__.split(".")[0]
-    if not own or set(inspect.signature(type(value)).parameters) != set(fields):
+    parameters = inspect.signature(type(value)).parameters.values()
+    names = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    if not own or names != set(fields):
         return
     built = type(value)(**fields)
-    if jax.tree.structure(built) != jax.tree.structure(value) or _shapes(built) != _shapes(value):
+    if _shapes(built) != _shapes(value) or _are_floats(built) != _are_floats(value):
         raise ValueError("its fields are not as the class makes them")
 
 
@@ -114,5 +116,12 @@ def _energies(value: Any) -> list[AbstractEnergy]:
     return [member for member in members if isinstance(member, AbstractEnergy)]
 
 
+def _are_floats(tree: Any) -> list[bool]:
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if is_array(leaf)]
+    return [jnp.issubdtype(array.dtype, jnp.inexact) for array in arrays]
+
+
 def _shapes(tree: Any) -> Any:
-    return [np.shape(leaf) for leaf in jax.tree.leaves(tree)], jax.tree.structure(tree)
+    """What two trees of the same build share, and abstract ones too."""
+    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(tree)]
+    return shapes, jax.tree.structure(tree)

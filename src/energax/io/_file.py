@@ -184,7 +184,7 @@ def _header(metadata: dict[str, str] | None, kind: str | None) -> Header:
         )
     if content["format"] < 1 or set(content) != _KEYS:
         raise ValueError(f"the description is malformed: expected the keys {sorted(_KEYS)}")
-    if content["kind"] not in KINDS or not isinstance(content["metadata"], dict):
+    if content["kind"] not in [*KINDS] or not isinstance(content["metadata"], dict):
         raise ValueError("the description is malformed: its kind or its metadata is not one")
     if kind is not None and content["kind"] != kind:
         raise ValueError(f"the file holds {KINDS[content['kind']]}, expected {KINDS[kind]}")

@@ -197,9 +197,11 @@ def _check_header(stream: Any, size: int, name: str) -> None:
     promised = dtype.itemsize
     for length in shape:
         promised *= int(length)
-    if promised > size:
+    there = size - stream.tell()
+    if promised != there:
+        word = "truncated" if promised > there else "too long"
         raise ValueError(
-            f"{name} is truncated: {dtype} {shape} needs {promised} bytes, there are {size}"
+            f"{name} is {word}: {dtype} {shape} needs {promised} bytes, there are {there}"
         )
 
 

@@ -42,7 +42,8 @@ def pictures(report: Report) -> dict[str, Picture]:
         found["learning"] = _picture(
             lambda width: learning_curves(report.history, width=width),
             "Curves of the training measures against the step.",
-            "Measures averaged over the steps between two logs. E is in nats.",
+            "Each point is the mean over the steps since the last. A validation gap that keeps"
+            " growing means overfitting.",
         )
     z, exact = evaluation.log_partition, evaluation.exact_log_partition
     if np.isfinite(np.asarray(z.diagnostics.get("log_weights", ()), float)).sum() >= 2:

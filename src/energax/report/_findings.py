@@ -5,7 +5,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from energax.report._report import Report
-from energax.report._wording import contains, count, nats, percent, sentence
+from energax.report._wording import contains, count, nats, percent, plural, sentence
+
+_FEW_DRAWS = 50
+"""Fewer draws a chain, and R-hat of perfect draws of many coordinates exceeds 1.01 by chance."""
 
 
 class Finding(NamedTuple):
@@ -24,16 +27,16 @@ def findings(report: Report) -> list[Finding]:
 
 
 def _training(report: Report) -> list[Finding]:
-    message = sentence(report.fit_message)
+    message = sentence(report.fit_message or report.fit_status)
     if report.fit_status == "unknown":
-        return [Finding("note", "Whether training finished is not known", message)]
+        return [
+            Finding("note", "Whether training finished is not known", sentence(report.fit_message))
+        ]
     if report.fit_status != "finished":
-        return [Finding("problem", f"Training did not finish: {report.fit_status}", message)]
+        return [Finding("problem", "Training did not finish", message)]
     # `fit` puts what an objective complains of after the number of steps.
-    complaint = report.fit_message.partition("; ")[2]
-    return [Finding("note", "Training ended with a complaint", sentence(complaint))] * bool(
-        complaint
-    )
+    complaint = sentence(report.fit_message.partition("; ")[2])
+    return [Finding("note", "Training ended with a complaint", complaint)] if complaint else []
 
 
 def _log_z(report: Report) -> list[Finding]:
@@ -88,5 +91,8 @@ def _draws(report: Report) -> list[Finding]:
     if draws.converged:
         return []
     text = " ".join(sentence(problem) for problem in draws.problems)
+    n = draws.energy.shape[1]
+    if not draws.independent and n < _FEW_DRAWS:
+        text += f" With {plural(n, 'draw')} a chain R-hat is coarse: perfect chains could fail too."
     text += " Likelihoods do not rest on these draws."
     return [Finding("note", "The samples have not converged", text)]

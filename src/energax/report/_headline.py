@@ -13,7 +13,7 @@ def headline(report: Report) -> dict[str, Any]:
     evaluation, log_z = report.evaluation, report.best_log_partition
     test, train, baseline = evaluation.test, evaluation.train, evaluation.baseline_test
     if log_z.exact and log_z.trusted:
-        certainty = "log Z is exact, so it adds no uncertainty"
+        certainty = "no interval: log Z is exact"
     else:
         certainty = (
             f"{percent(log_z.level)} interval, from log Z: {interval(test.lower, test.upper)}"

@@ -24,9 +24,11 @@ def provenance(report: Report) -> list[Source]:
 def _parameters(report: Report) -> Source:
     steps = report.history[-1].get("step") if report.history else None
     size = plural(len(report.train_rows), "training row")
+    objective = report.settings.get("objective")
+    described = "see the settings" if objective is None else f"objective {objective}"
     return Source(
         "Parameters",
-        report.settings.get("objective", "training; see the settings"),
+        f"training; {described}",
         size if steps is None else f"{size}, {plural(int(steps), 'step')}",
         duration(report.fit_seconds),
         seed_in(report.settings),

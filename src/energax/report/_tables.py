@@ -8,6 +8,7 @@ from energax.plots import format_number
 from energax.report._report import Report
 from energax.report._wording import (
     DASH,
+    MINUS,
     count,
     duration,
     interval,
@@ -18,39 +19,54 @@ from energax.report._wording import (
 from energax.sampling import Draws
 
 
-def log_z_rows(report: Report) -> list[tuple[str, str, str]]:
-    """What is known of log Z: label, by annealing, exactly."""
+def log_z_rows(report: Report) -> list[tuple[str, ...]]:
+    """What is known of log Z: label, by annealing, and exactly where that was possible."""
     z, exact = report.evaluation.log_partition, report.evaluation.exact_log_partition
-    seconds, facts = report.evaluation.seconds, z.diagnostics
-    rows = [
-        ("log Z (nats)", nats(z.value), "" if exact is None else nats(exact.value)),
-        (f"{percent(z.level)} interval", interval(z.lower, z.upper), DASH),
-        ("Standard error", nats(z.std_error), DASH),
-        ("Method", z.method, "" if exact is None else exact.method),
+    seconds = report.evaluation.seconds
+    rows: list[tuple[str, ...]] = [
+        ("log Z (nats)", nats(z.value)),
+        (f"{percent(z.level)} interval", interval(z.lower, z.upper)),
+        ("Standard error", nats(z.std_error)),
+        ("Method", z.method),
+        ("Time", duration(seconds.get("annealing"))),
+        ("Trusted", _trusted(z)),
     ]
+    if exact is None:
+        return rows
+    column = (
+        nats(exact.value),
+        "none needed",
+        "0",
+        exact.method,
+        duration(seconds.get("enumeration")),
+        _trusted(exact),
+    )
+    return [(*row, cell) for row, cell in zip(rows, column, strict=True)]
+
+
+def annealing_rows(report: Report) -> list[tuple[str, str]]:
+    """The ladder, the chains, and the health of their weights; empty if nothing was annealed."""
+    facts = report.evaluation.log_partition.diagnostics
+    rows = []
     if "n_chains" in facts:
-        rows.append(("Chains", count(facts["n_chains"]), DASH))
+        rows.append(("Chains", count(facts["n_chains"])))
     if "n_temperatures" in facts:
-        rows.append(("Temperatures", count(facts["n_temperatures"]), DASH))
+        rows.append(("Temperatures", count(facts["n_temperatures"])))
     if "base" in facts:
-        base = f"{facts['base']}: {report.evaluation.baseline}"
-        rows.append(("Annealed from", base, DASH))
+        rows.append(("Annealed from", f"{facts['base']}: {report.evaluation.baseline}"))
     if "ess" in facts:
         worth = f"{facts['ess']:.1f} of {count(facts['n_chains'])}"
-        rows.append(("Weights' effective number", worth, DASH))
+        rows.append(("Weights' effective number", worth))
     if "largest_weight" in facts:
-        rows.append(("Largest weight's share", f"{100 * facts['largest_weight']:.1f}%", DASH))
+        rows.append(("Largest weight's share", f"{100 * facts['largest_weight']:.1f}%"))
     if "acceptance" in facts:
-        rows.append(("Mean acceptance", f"{facts['acceptance']:.3f}", DASH))
-    rows.append(("Trusted", _trusted(z), "" if exact is None else _trusted(exact)))
-    rows.append(("Time", duration(seconds.get("annealing")), duration(seconds.get("enumeration"))))
+        rows.append(("Mean acceptance", f"{facts['acceptance']:.3f}"))
     return rows
 
 
 def sample_rows(report: Report) -> list[tuple[str, str]]:
     """How the samples were made and how well the chains mixed."""
     draws = report.evaluation.samples
-    shown = report.shown_samples
     rows = [("Made by", draws.method)]
     if draws.independent:
         rows.append(("Draws", f"{count(draws.energy.size)}, exact and independent"))
@@ -59,9 +75,9 @@ def sample_rows(report: Report) -> list[tuple[str, str]]:
     rows.append(("Draws", f"{count(draws.energy.size)}, {draws.energy.shape[1]} a chain"))
     rows.append(("Chains start from", "noise: draws of the space's base distribution"))
     if report.sample_steps is not None:
-        rows.append(("Steps before the first draw is kept", f"{count(report.sample_steps)}"))
-    if shown is not None:
-        rows.append(("Shown", "the last draw of each of the first chains"))
+        rows.append(("Steps thrown away first", count(report.sample_steps)))
+    if report.shown_samples is not None:
+        rows.append(("Shown", "the last draw of each chain, from the first chain on"))
     rows.append(("Mean acceptance", f"{float(np.mean(draws.acceptance)):.3f}"))
     worst = _worst(draws)
     if worst is not None:
@@ -73,18 +89,23 @@ def sample_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def energy_rows(report: Report) -> list[tuple[str, ...]]:
-    """Kind, rows, mean, least and largest E of each kind of rows."""
+    """A header, then number, mean, least and largest E of each kind of rows.
+
+    A last column counts energies that are not finite, where there are any.
+    """
     groups = {**report.evaluation.energies, "draws": np.asarray(report.evaluation.samples.energy)}
-    rows = []
-    for name, values in groups.items():
-        values = np.asarray(values, np.float64).ravel()
-        finite = values[np.isfinite(values)]
-        ends = (
-            [format_number(f, 1) for f in (finite.mean(), finite.min(), finite.max())]
-            if finite.size
-            else [DASH] * 3
-        )
-        rows.append((name, count(values.size), *ends, count(values.size - finite.size)))
+    flat = {name: np.asarray(values, np.float64).ravel() for name, values in groups.items()}
+    finite = {name: values[np.isfinite(values)] for name, values in flat.items()}
+    broken = any(flat[name].size > finite[name].size for name in flat)
+    rows: list[tuple[str, ...]] = [
+        ("Rows", "Number", "Mean", "Least", "Largest", *(["Not finite"] if broken else []))
+    ]
+    for name, values in finite.items():
+        ends = [DASH] * 3
+        if values.size:
+            ends = [format_number(f, 1) for f in (values.mean(), values.min(), values.max())]
+        missing = [count(flat[name].size - values.size)] if broken else []
+        rows.append((name, count(flat[name].size), *ends, *missing))
     return rows
 
 
@@ -101,18 +122,21 @@ def data_rows(report: Report) -> list[tuple[str, str]]:
 
 
 def training_rows(report: Report) -> list[tuple[str, str]]:
-    """How training ended, and what was logged last."""
-    rows = [
+    """How training ended."""
+    return [
         ("Ended", report.fit_status),
         ("Message", report.fit_message or DASH),
         ("Time", duration(report.fit_seconds)),
     ]
+
+
+def last_logged(report: Report) -> list[tuple[str, str]]:
+    """The last row of the history; empty if there is none."""
+    rows = []
     for name, value in (report.history[-1] if report.history else {}).items():
-        if name == "seconds":
-            continue
-        label = name.replace("_", " ").capitalize() + ("" if name == "step" else ", last logged")
-        text = f"{value:,.5g}" if np.isfinite(value) else nats(value)
-        rows.append((label, text.replace("-", "\N{MINUS SIGN}")))
+        if name != "seconds":
+            text = f"{value:,.5g}" if np.isfinite(value) else nats(value)
+            rows.append((name.replace("_", " ").capitalize(), text.replace("-", MINUS)))
     return rows
 
 

@@ -54,11 +54,12 @@ def seed_in(mapping: Mapping[str, str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """Text with a capital at the start and a full stop at the end."""
+    """Text with a full stop, and a capital unless it begins with a name such as log Z."""
     text = text.strip()
     if not text:
         return text
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    start = text if text.startswith("log Z") else text[0].upper() + text[1:]
+    return start + ("" if text[-1] in ".!?" else ".")
 
 
 def contains(estimate: LogPartition, exact: LogPartition) -> bool:

@@ -11,13 +11,15 @@ from energax.report._headline import headline
 from energax.report._provenance import provenance
 from energax.report._report import Report, check
 from energax.report._tables import (
+    annealing_rows,
     data_rows,
     energy_rows,
+    last_logged,
     log_z_rows,
     sample_rows,
     training_rows,
 )
-from energax.report._wording import comparison, sentence
+from energax.report._wording import DASH, comparison, sentence
 
 
 def write_report(report: Report, path: str | Path) -> Path:
@@ -83,20 +85,22 @@ def _content(report: Report) -> dict[str, Any]:
         commands = [settings.pop("command")]
     return {
         "title": report.title,
-        "description": sentence(report.description),
+        "description": report.description,
         "headline": headline(report),
         "findings": findings(report),
         "pictures": pictures(report),
-        "model": list(report.model.items()),
+        "model": [(name[:1].upper() + name[1:], value) for name, value in report.model.items()],
         "data": data_rows(report),
-        "has_exact": evaluation.exact_log_partition is not None,
         "log_z": log_z_rows(report),
         "comparison": comparison(evaluation.log_partition, evaluation.exact_log_partition),
+        "annealing": annealing_rows(report),
         "training": training_rows(report),
+        "last_logged": last_logged(report),
         "samples": sample_rows(report),
         "samples_summary": sentence(evaluation.samples.summary),
         "energies": energy_rows(report),
         "provenance": provenance(report),
+        "dash": DASH,
         "commands": commands,
         "settings": list(settings.items()),
         "environment": list(report.environment.items()),

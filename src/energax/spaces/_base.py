@@ -1,6 +1,7 @@
 """The base of all spaces: shapes, checks, base draws, counts of states, conversion of data."""
 
 import abc
+import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -97,8 +98,9 @@ def as_rows(data: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
         if array.ndim != 1 and int(np.prod(array.shape[1:], dtype=np.int64)) == size:
             array = array.reshape(array.shape[0], *shape)
         else:
+            expected = ", ".join(map(str, ("rows", *shape))) + ("" if shape else ",")
             raise ValueError(
-                f"{name} must have shape (rows, {', '.join(map(str, shape))}), got {array.shape}"
+                f"{name} must have shape ({expected}), got {array.shape}"
                 + (": put the one row in a list" if array.shape == shape else "")
             )
     if array.dtype.kind == "f":
@@ -119,11 +121,11 @@ def values_outside(array: np.ndarray, inside: np.ndarray, expected: str, name: s
 
 
 def shape_of(shape: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
-    """A shape from an integer or a sequence of non-negative integers."""
-    values = (shape,) if isinstance(shape, int) else shape
+    """A shape from an integer or a sequence of positive integers."""
+    values = (shape,) if isinstance(shape, int | np.integer) else shape
     try:
-        result = tuple(int(n) for n in values)
-    except (TypeError, ValueError):
+        result = tuple(operator.index(n) for n in values)
+    except TypeError:
         raise ValueError(f"shape must be an integer or a tuple of them, got {shape!r}") from None
     if any(n < 1 for n in result) or any(isinstance(n, bool) for n in values):
         raise ValueError(f"shape must be made of positive integers, got {shape!r}")

@@ -59,17 +59,27 @@ class Categorical(AbstractDiscreteSpace):
         return digits(index, self.n_states, size_of(self.shape)).reshape(self.shape)
 
     def convert(self, data: Any, *, name: str = "data") -> Int[Array, "..."]:
-        array = np.asarray(data)
         one_hot = (*self.shape, self.n_states)
-        if array.shape[1:] == one_hot and array.shape[1:] != self.shape:
-            array = as_rows(array, one_hot, name)
+        if _is_one_hot(data, one_hot):
+            array = as_rows(data, one_hot, name)
             marked = ((array == 0) | (array == 1)).all(-1) & (array.sum(-1) == 1)
             if not marked.all():
-                raise values_outside(array.sum(-1), marked, "one-hot rows (a single 1 each)", name)
+                where = tuple(np.argwhere(~marked)[0])
+                raise ValueError(
+                    f"{name} must hold one-hot rows (a single 1 each), got {array[where]}"
+                    f" in row {int(where[0])} ({int((~marked).sum())} such entries)"
+                )
             return jnp.asarray(array.argmax(-1).astype(np.int32))
-        array = as_rows(array, self.shape, name)
+        array = as_rows(data, self.shape, name)
         inside = (array >= 0) & (array < self.n_states) & (np.floor(array) == array)
         if not inside.all():
             expected = f"integers from 0 to {self.n_states - 1}"
             raise values_outside(array, inside, expected, name)
         return jnp.asarray(array.astype(np.int32))
+
+
+def _is_one_hot(data: Any, one_hot: tuple[int, ...]) -> bool:
+    try:
+        return np.shape(data)[1:] == one_hot
+    except (TypeError, ValueError):  # no array at all, which `as_rows` says better
+        return False

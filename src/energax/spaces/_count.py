@@ -29,7 +29,9 @@ class Count(AbstractDiscreteSpace):
 
     def __init__(self, shape: int | tuple[int, ...] = (), total: int | None = None):
         self.shape = shape_of(shape)
-        if total is not None and (isinstance(total, bool) or int(total) != total or total < 0):
+        if total is not None and (
+            isinstance(total, bool) or not isinstance(total, int | np.integer) or total < 0
+        ):
             raise ValueError(f"total must be a non-negative integer or None, got {total!r}")
         self.total = None if total is None else int(total)
 
@@ -73,7 +75,7 @@ class Count(AbstractDiscreteSpace):
 
         def step(carry, later):
             rest, left = carry
-            counts = jnp.arange(total + 1)
+            counts = jnp.arange(total + 1, dtype=jnp.int32)
             after = jnp.where(counts <= left, ways[later, jnp.maximum(left - counts, 0)], 0)
             before = jnp.cumsum(after, dtype=jnp.uint32) - after
             count = jnp.sum((before <= rest) & (counts <= left), dtype=jnp.int32) - 1

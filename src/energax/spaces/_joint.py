@@ -27,6 +27,8 @@ class Joint(AbstractDiscreteSpace):
         if not parts:
             raise ValueError("Joint needs at least one named part")
         for name, part in parts.items():
+            if not isinstance(name, str):
+                raise ValueError(f"the names of parts must be strings, got {name!r}")
             if not isinstance(part, AbstractSpace):
                 raise ValueError(f"part {name!r} must be a space, got {type(part).__name__}")
         self.parts = {name: parts[name] for name in sorted(parts)}
@@ -71,8 +73,8 @@ class Joint(AbstractDiscreteSpace):
         return {name: part.clamp(x[name]) for name, part in self.parts.items()}
 
     def convert(self, data: Any, *, name: str = "data") -> dict[str, Any]:
-        if not isinstance(data, dict) or sorted(data) != list(self.parts):
-            got = sorted(data) if isinstance(data, dict) else type(data).__name__
+        if not isinstance(data, dict) or set(data) != set(self.parts):
+            got = sorted(map(str, data)) if isinstance(data, dict) else type(data).__name__
             raise ValueError(f"{name} must be a dictionary of {list(self.parts)}, got {got}")
         rows = {
             part_name: part.convert(data[part_name], name=f"{name}[{part_name!r}]")

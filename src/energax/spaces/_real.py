@@ -44,10 +44,11 @@ class Real(AbstractSpace):
 
     def convert(self, data: Any, *, name: str = "data") -> Float[Array, "..."]:
         array = as_rows(data, self.shape, name)
-        finite = np.isfinite(array)
+        states = _as_floats(array)
+        finite = np.isfinite(states)
         if not finite.all():
-            raise values_outside(array, finite, "finite numbers", name)
-        return jnp.asarray(array.astype(float_dtype()))
+            raise values_outside(array, finite, f"finite numbers in {states.dtype}", name)
+        return jnp.asarray(states)
 
 
 class Box(AbstractSpace):
@@ -68,22 +69,17 @@ class Box(AbstractSpace):
     low: Float[Array, "..."]
     high: Float[Array, "..."]
 
-    def __init__(
-        self, shape: int | tuple[int, ...] = (), low: Numbers = 0.0, high: Numbers = 1.0
-    ):
+    def __init__(self, shape: int | tuple[int, ...] = (), low: Numbers = 0.0, high: Numbers = 1.0):
         self.shape = shape_of(shape)
         ends = []
         for value, which in ((low, "low"), (high, "high")):
-            if isinstance(value, Tracer) or np.shape(value) == self.shape:
-                ends.append(jnp.asarray(value, float_dtype()))
-                continue
             try:
-                end = np.broadcast_to(np.asarray(value, float_dtype()), self.shape)
+                end = value if isinstance(value, Tracer) else np.asarray(value, float_dtype())
+                ends.append(jnp.broadcast_to(jnp.asarray(end, float_dtype()), self.shape))
             except (TypeError, ValueError):
                 raise ValueError(
                     f"{which} must be numbers that broadcast to {self.shape}, got {value!r}"
                 ) from None
-            ends.append(jnp.asarray(end))
         self.low, self.high = ends
         if not any(isinstance(end, Tracer) for end in ends):
             below = np.asarray(self.low) < np.asarray(self.high)
@@ -113,9 +109,15 @@ class Box(AbstractSpace):
     def convert(self, data: Any, *, name: str = "data") -> Float[Array, "..."]:
         array = as_rows(data, self.shape, name)
         low, high = np.asarray(self.low), np.asarray(self.high)
-        inside = np.isfinite(array) & (array >= low) & (array <= high)
+        states = _as_floats(array)  # rounded as the ends were, so that the ends are inside
+        inside = np.isfinite(states) & (states >= low) & (states <= high)
         if not inside.all():
             raise values_outside(
                 array, inside, f"numbers between {low.min():g} and {high.max():g}", name
             )
-        return jnp.asarray(array.astype(float_dtype()))
+        return jnp.asarray(states)
+
+
+def _as_floats(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # too large for the dtype: `inf`, which the caller refuses
+        return array.astype(float_dtype())

@@ -5,9 +5,11 @@ from functools import reduce
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from energax.energies._base import AbstractEnergy, AbstractTractable
+from energax.energies._parameters import is_traced
 from energax.energies.algebra._frozen import Frozen
 from energax.energies.algebra._rules import PRODUCT, find
 from energax.energies.algebra._shifted import Shifted
@@ -100,9 +102,11 @@ def _checked(energy: Any) -> AbstractEnergy:
 
 
 def _same_space(a: AbstractEnergy, b: AbstractEnergy) -> None:
-    alike = type(a.space) is type(b.space) and jax.tree.structure(
-        a.space.structure
-    ) == jax.tree.structure(b.space.structure)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(a.space.structure)]
-    if not alike or shapes != [leaf.shape for leaf in jax.tree.leaves(b.space.structure)]:
+    leaves_a, fields_a = jax.tree.flatten(a.space)
+    leaves_b, fields_b = jax.tree.flatten(b.space)
+    # Shapes and numbers of states are static fields; ends of a box and observed values are
+    # leaves, which cannot be compared while they are traced.
+    if fields_a != fields_b or not all(
+        is_traced(x, y) or np.array_equal(x, y) for x, y in zip(leaves_a, leaves_b, strict=True)
+    ):
         raise ValueError(f"energies must be over one space, got {a.space} and {b.space}")

@@ -44,7 +44,9 @@ class Uniform(AbstractNormalised):
 
 
 def _parts(space: AbstractSpace) -> list[AbstractSpace]:
-    return list(space.parts.values()) if isinstance(space, Joint) else [space]
+    if isinstance(space, Joint):
+        return [leaf for part in space.parts.values() for leaf in _parts(part)]
+    return [space]
 
 
 def _log_volume(space: AbstractSpace) -> Float[Array, ""]:

@@ -12,6 +12,7 @@ from energax.energies.algebra._rules import PATH
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Bernoulli
 from energax.energies.machines._rbm import RBM, draw_bits
+from energax.energies.machines._softplus import softplus
 from energax.spaces import Binary
 
 _LOG_2 = 0.6931471805599453
@@ -57,7 +58,7 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
     def energy_of(self, terms: tuple[Array, Array, Array]) -> Float[Array, ""]:
         base, visible, hidden_input = terms
         uniform = (1 - self.beta) * self.rbm.n_hidden * _LOG_2
-        hidden = jnp.sum(jax.nn.softplus(self.beta * hidden_input)) - uniform
+        hidden = jnp.sum(softplus(self.beta * hidden_input)) - uniform
         return -scaled(1 - self.beta, base) - self.beta * visible - hidden
 
     def log_increment(
@@ -65,13 +66,14 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
     ) -> Float[Array, ""]:
         base, visible, hidden_input = terms
         step = beta - self.beta
-        # log(1 + exp(a + d)) - log(1 + exp(a)), without subtracting two large numbers:
-        # with p = sigmoid(a) it is log(1 + p (exp(d) - 1)), taken from the side where d < 0.
-        d = step * hidden_input
-        toward = jnp.where(d < 0, 1.0, -1.0)
-        share = jax.nn.sigmoid(toward * self.beta * hidden_input)
-        each = jnp.maximum(d, 0.0) + jnp.log1p(share * jnp.expm1(-jnp.abs(d)))
-        return step * (visible - base) + jnp.sum(each + step * _LOG_2)
+        # softplus(beta' a) - softplus(beta a) without subtracting two large numbers. With
+        # softplus(x) = max(x, 0) + softplus(-|x|) it is step max(a, 0) and a rest which, from
+        # the end nearer to 0, is log(1 + p (exp(-|step a|) - 1)) with p <= 1/2: never near log 0.
+        size = jnp.abs(hidden_input)
+        share = jax.nn.sigmoid(-jnp.minimum(beta, self.beta) * size)
+        rest = jnp.log1p(share * jnp.expm1(-jnp.abs(step) * size))
+        each = step * (jnp.maximum(hidden_input, 0.0) + _LOG_2) + jnp.sign(step) * rest
+        return step * (visible - base) + jnp.sum(each)
 
     def hidden_mean(self, terms: tuple[Array, Array, Array]) -> Float[Array, " hidden"]:
         return jax.nn.sigmoid(self.beta * terms[2])
@@ -89,9 +91,9 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         logits = (1 - self.beta) * self.base.logits + self.beta * self.rbm.visible_input(h)
         base = (1 - self.beta) * (
-            jnp.sum(jax.nn.softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2
+            jnp.sum(softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2
         )
-        return self.beta * h @ self.rbm.hidden_bias + jnp.sum(jax.nn.softplus(logits)) - base
+        return self.beta * h @ self.rbm.hidden_bias + jnp.sum(softplus(logits)) - base
 
 
 def _from_base_rates(base: Bernoulli, target: RBM, beta: Array) -> AnnealedRBM:

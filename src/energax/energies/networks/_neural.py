@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from energax.energies._base import AbstractEnergy
-from energax.spaces import AbstractSpace, State
+from energax.spaces import AbstractSpace, State, float_dtype
 
 
 class NeuralEnergy(AbstractEnergy):
@@ -59,6 +59,8 @@ class NeuralEnergy(AbstractEnergy):
         if output.size != 1:
             raise ValueError(f"function must return one number a state, got shape {output.shape}")
         output = output.reshape(())
+        if not jnp.issubdtype(output.dtype, jnp.floating):
+            output = output.astype(float_dtype())  # a function that counts
         if self.positive == "exp":
             return -output
         # At f = 0 the energy is +inf; its gradient there would be 0/0, so it is cut to zero.

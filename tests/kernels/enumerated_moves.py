@@ -1,0 +1,192 @@
+"""The transition matrix of a kernel, from the kernel's own `step`.
+
+While `step` is traced, the functions of `jax.random` it draws with are replaced by ones that ask
+which outcome to return and note its probability: a choice among n has n outcomes, and a uniform
+number, which a kernel only ever compares with a probability, has two, below it and not. Running
+the step over every list of outcomes gives P exactly, and nothing of the kernel is written again.
+"""
+
+import contextlib
+import functools
+import itertools
+import math
+from typing import NamedTuple
+from unittest import mock
+
+import energax as ex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import registry
+from energax.spaces import Clamped
+
+
+class Moves(NamedTuple):
+    """What `step` does from every state, one row a state and one column a list of outcomes."""
+
+    target: np.ndarray
+    """The number of the state reached."""
+    probability: np.ndarray
+    """Of the outcomes; each row sums to 1."""
+    acceptance: np.ndarray
+    """As the step reports it."""
+    energy: np.ndarray
+    """As the step reports it."""
+    states: list
+    """The states, in the order of their numbers."""
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """P, a row a state."""
+        n = len(self.target)
+        matrix = np.zeros((n, n))
+        np.add.at(matrix, (np.arange(n)[:, None], self.target), self.probability)
+        return matrix
+
+
+class _Tape:
+    """Answers the draws of one traced step, in order, and multiplies their probabilities."""
+
+    def __init__(self, answers=None):
+        self.answers, self.sizes, self.probability = answers, [], 1.0
+
+    def _next(self, n_outcomes: int):
+        self.sizes.append(n_outcomes)
+        if self.answers is None:
+            return jnp.zeros((), jnp.int32)
+        return self.answers[len(self.sizes) - 1]
+
+    def choice(self, n: int):
+        self.probability = self.probability / n
+        return self._next(n)
+
+    def coins(self, p):
+        """For each entry of p, whether a uniform number falls below it."""
+        flat, p = [], jnp.asarray(p)
+        for each in p.reshape(-1):
+            below = self._next(2) == 1
+            self.probability = self.probability * jnp.where(below, each, 1 - each)
+            flat.append(below)
+        return jnp.stack(flat).reshape(p.shape) if flat else jnp.zeros(p.shape, bool)
+
+
+class _Uniform:
+    """Uniform numbers, of which only comparisons with probabilities are known."""
+
+    def __init__(self, tape: _Tape, shape: tuple[int, ...]):
+        self.tape, self.shape = tape, shape
+
+    def __lt__(self, p):
+        return self.tape.coins(jnp.broadcast_to(jnp.clip(p, 0.0, 1.0), self.shape))
+
+
+@contextlib.contextmanager
+def _played(tape: _Tape):
+    def uniform(key, shape=(), dtype=None):
+        return _Uniform(tape, shape)
+
+    def randint(key, shape, minval, maxval, dtype=int):
+        assert shape == ()
+        return (minval + tape.choice(maxval - minval)).astype(dtype)
+
+    def rademacher(key, shape=(), dtype=int):
+        assert shape == ()
+        return (2 * tape.choice(2) - 1).astype(dtype)
+
+    def refused(*args, **kwargs):
+        raise NotImplementedError("the outcomes of this draw are not enumerated")
+
+    others = ("normal", "bernoulli", "categorical", "choice", "bits", "exponential", "gumbel")
+    replaced = {"uniform": uniform, "randint": randint, "rademacher": rademacher}
+    with mock.patch.multiple(jax.random, **replaced, **dict.fromkeys(others, refused)):
+        yield
+
+
+def states_of(space) -> list:
+    """`oracles.states`, with the held entries of a clamped space where they are held."""
+    if not isinstance(space, Clamped):
+        return oracles.states(space)
+    held, values = np.asarray(space.mask), np.asarray(space.values)
+    return [x for x in states_of(space.space) if (np.asarray(x)[held] == values[held]).all()]
+
+
+def code(x) -> np.ndarray:
+    """A number for each row of small integer states, the same for the same state."""
+    rows = np.concatenate([np.asarray(a).reshape(len(a), -1) for a in jax.tree.leaves(x)], 1)
+    return (rows + 1).astype(np.int64) @ 4 ** np.arange(rows.shape[1])
+
+
+def index(states: list, x) -> np.ndarray:
+    """Where each row of `x` stands among `states`."""
+    known = code(stacked(states))
+    order = np.argsort(known)
+    seen = code(x)
+    at = order[np.clip(np.searchsorted(known[order], seen), 0, len(known) - 1)]
+    assert (known[at] == seen).all(), "a move left the space"
+    return at
+
+
+def stacked(states: list):
+    """The states on a leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def target(energy) -> np.ndarray:
+    """p of every state of `states_of(energy.space)`, in float64."""
+    e = np.asarray(jax.vmap(energy.energy)(stacked(states_of(energy.space))), np.float64)
+    p = np.exp(e.min() - e)
+    return p / p.sum()
+
+
+def moves(kernel, energy, start=None) -> Moves:
+    """Every move of `kernel` on `energy`; `start(x, key)` makes the state a step begins from."""
+    key = ex.key(0)
+    start = start or (lambda x, key: kernel.init(energy, x, key))
+    states = states_of(energy.space)
+
+    def one(x, answers):
+        tape = _Tape(answers)
+        state = start(x, key)
+        with _played(tape):
+            new, info = kernel.step(energy, state, key)
+        sizes.append(tape.sizes)
+        return new.x, tape.probability, info
+
+    sizes: list[list[int]] = []
+    jax.eval_shape(lambda x: one(x, None), states[0])
+    outcomes = np.array(list(itertools.product(*map(range, sizes[0]))), np.int32)
+    assert len(outcomes) == math.prod(sizes[0])
+    each = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))
+    y, probability, info = jax.jit(each)(stacked(states), jnp.asarray(outcomes))
+    assert sizes[-1] == sizes[0]
+    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), y)
+    shape = (len(states), len(outcomes))
+    return Moves(
+        index(states, flat).reshape(shape),
+        np.broadcast_to(np.asarray(probability, np.float64), shape),
+        np.asarray(info.acceptance, np.float64),
+        np.asarray(info.energy, np.float64),
+        states,
+    )
+
+
+@functools.cache
+def pairs() -> list[tuple[str, str]]:
+    """Every kernel with every discrete energy its `check` accepts, by their registered names."""
+    found = []
+    for energy_name, make in registry.DISCRETE.items():
+        energy = make()
+        for kernel_name, kernel in registry.KERNELS.items():
+            with contextlib.suppress(ValueError):
+                kernel(energy).check(energy)
+                found.append((kernel_name, energy_name))
+    return found
+
+
+@functools.cache
+def registered(kernel_name: str, energy_name: str) -> tuple[Moves, np.ndarray]:
+    """The moves of a registered pair in float64, and the target probabilities."""
+    with jax.enable_x64(True):
+        energy = registry.DISCRETE[energy_name]()
+        return moves(registry.KERNELS[kernel_name](energy), energy), target(energy)

@@ -1,0 +1,131 @@
+"""Every registered kernel leaves every small model invariant, and reaches all of it.
+
+The statistical tests share one budget: over all pairs an ideal kernel fails one of them, on fresh
+seeds, with a chance below `ALARM`.
+"""
+
+from typing import Any, ClassVar
+
+import energax as ex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import registry
+from energax.kernels import AbstractKernel, Info, MetropolisHastings
+from energax.sampling import start_chains, step_chains
+from enumerated_moves import index, moves, pairs, registered, stacked, states_of, target
+
+ALARM = 1e-4
+N_CHAINS = 1 << 20
+
+contract = pytest.mark.parametrize(("kernel_name", "energy_name"), pairs())
+
+
+class GreedyClimb(AbstractKernel):
+    """A search, not a sampler: goes to a neighbour only if it is likelier."""
+
+    is_exact: ClassVar[bool] = False
+    walk: ex.RandomWalkMetropolis = eqx.field(default_factory=ex.RandomWalkMetropolis)
+
+    def init(self, energy, x, key) -> Any:
+        return self.walk.init(energy, x, key)
+
+    def step(self, energy, state, key) -> Any:
+        new, info = self.walk.step(energy, state, key)
+        uphill = new.energy <= state.energy
+        kept = jax.tree.map(lambda a, b: jnp.where(uphill, a, b), new, state)
+        return kept, Info(info.acceptance, kept.energy)
+
+    def refresh(self, energy, state) -> Any:
+        return self.walk.refresh(energy, state)
+
+
+def test_every_pair_is_covered():
+    energies = dict.fromkeys(name for _, name in pairs())
+    assert list(energies) == list(registry.DISCRETE)
+    assert {name for name, _ in pairs()} == set(registry.KERNELS)
+
+
+@contract
+def test_target_is_a_fixed_point(kernel_name, energy_name):
+    made, p = registered(kernel_name, energy_name)
+    np.testing.assert_allclose(made.probability.sum(1), 1.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(p @ made.matrix, p, rtol=0, atol=1e-12)
+
+
+@contract
+def test_every_state_is_reached_from_every_other(kernel_name, energy_name):
+    made, p = registered(kernel_name, energy_name)
+    within = np.linalg.matrix_power(np.eye(len(p)) + made.matrix, len(p))
+    assert (within > 0).all()
+
+
+@contract
+def test_the_reported_energy_is_the_energy_of_the_new_state(kernel_name, energy_name):
+    made, p = registered(kernel_name, energy_name)
+    relative = -np.log(p)
+    offset = made.energy - relative[made.target]
+    possible = made.probability > 0
+    assert np.ptp(offset[possible]) < 1e-10
+
+
+def _step_from_exact(kernel, energy, seed: int) -> np.ndarray:
+    """Counts of the states of chains that were drawn exactly and then took one step."""
+    states, p = states_of(energy.space), target(energy)
+    drawn = np.random.default_rng(seed).choice(len(p), N_CHAINS, p=p)
+    x = jax.tree.map(lambda leaf: leaf[drawn], stacked(states))
+
+    @eqx.filter_jit
+    def one_step(energy, kernel, x, key):
+        key_init, key_step = jax.random.split(key)
+        return step_chains(energy, kernel, start_chains(energy, kernel, x, key_init), key_step)[0].x
+
+    return np.bincount(index(states, one_step(energy, kernel, x, ex.key(seed))), minlength=len(p))
+
+
+def _two_sided(counts: np.ndarray, p: np.ndarray) -> float:
+    tail = oracles.chi_squared_p(counts, p)
+    return 2 * min(tail, 1 - tail)
+
+
+@contract
+def test_chains_that_start_in_the_target_stay_there(kernel_name, energy_name):
+    energy = registry.DISCRETE[energy_name]()
+    kernel = registry.KERNELS[kernel_name](energy)
+    counts = _step_from_exact(kernel, energy, seed=pairs().index((kernel_name, energy_name)))
+    assert _two_sided(counts, target(energy)) > ALARM / len(pairs())
+
+
+def test_a_greedy_climber_fails_both_tests(x64):
+    energy = registry.DISCRETE["table of spins"]()
+    kernel, p = GreedyClimb(), target(energy)
+    assert np.abs(p @ moves(kernel, energy).matrix - p).max() > 0.01
+    assert _two_sided(_step_from_exact(kernel, energy, seed=0), p) < 1e-100
+
+
+def _uneven(corrected: bool) -> tuple[MetropolisHastings, ex.AbstractEnergy]:
+    """Labels 0, 1, 2 in a ring: one up with probability 2/3, one down with 1/3."""
+
+    def propose(key, x):
+        return (x + jnp.where(jax.random.randint(key, (), 0, 3) < 2, 1, 2)) % 3
+
+    def log_ratio(x, y):
+        return jnp.where((y - x) % 3 == 1, -jnp.log(2.0), jnp.log(2.0))
+
+    levels = jnp.array([0.0, 1.0, -0.5])
+    energy = ex.NeuralEnergy(lambda x: levels[x], ex.Categorical((), 3))
+    return MetropolisHastings(propose, log_ratio if corrected else None), energy
+
+
+def test_an_uneven_proposal_needs_its_correction(x64):
+    kernel, energy = _uneven(corrected=True)
+    p = target(energy)
+    np.testing.assert_allclose(p @ moves(kernel, energy).matrix, p, rtol=0, atol=1e-12)
+    assert _two_sided(_step_from_exact(kernel, energy, seed=1), p) > ALARM
+
+    kernel, energy = _uneven(corrected=False)
+    assert np.abs(p @ moves(kernel, energy).matrix - p).max() > 0.01
+    assert _two_sided(_step_from_exact(kernel, energy, seed=1), p) < 1e-100
