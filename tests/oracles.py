@@ -1,13 +1,18 @@
 """Exact answers by the shortest possible code, written apart from what they check."""
 
+import contextlib
 import itertools
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
-from energax.spaces import Binary, Categorical, Joint, Spin
+import pytest
 from scipy.special import logsumexp
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
+
+import energax as ex
+from energax.spaces import Binary, Categorical, Joint, Spin
 
 
 def states(space) -> list:
@@ -74,3 +79,47 @@ def chi_squared_p(counts: np.ndarray, p: np.ndarray) -> float:
         keep = expected > 0
         counts, expected = counts[keep], expected[keep]
     return float(chi2.sf(((counts - expected) ** 2 / expected).sum(), len(counts) - 1))
+
+
+ALARM = 1e-5
+"""The chance that one statistical check fails although everything is right."""
+
+
+def assert_drawn_from(counts: np.ndarray, p: np.ndarray) -> None:
+    """Counts of draws agree with probabilities (chi-squared), none of them where p = 0."""
+    counts, p = np.asarray(counts), np.asarray(p)
+    assert counts[p == 0].sum() == 0
+    assert chi_squared_p(counts[p > 0], p[p > 0] / p.sum()) > ALARM
+
+
+def assert_mean(values: np.ndarray, expected: np.ndarray | float) -> None:
+    """Independent rows have this mean, entry by entry (two-sided, with a Bonferroni share)."""
+    values = np.asarray(values, np.float64)
+    error = values.std(0, ddof=1) / np.sqrt(len(values))
+    z = np.abs(values.mean(0) - expected) / error
+    assert z.max() < norm.isf(ALARM / 2 / z.size)
+
+
+@contextlib.contextmanager
+def as_users_run():
+    """Without the run-time type checker of the tests, so that energax's own errors are met."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@contextlib.contextmanager
+def refused(*words: str):
+    """A `ValueError` whose message holds each of these words: what was expected, what came."""
+    with as_users_run(), pytest.raises(ValueError, match=r"\w") as caught:
+        yield
+    for word in words:
+        assert word in str(caught.value), (word, str(caught.value))
+
+
+def draws(model, n: int, seed: int = 0):
+    """`n` draws of a space or a tractable energy in one compiled program."""
+    return jax.jit(lambda keys: jax.vmap(model.draw)(keys))(jax.random.split(ex.key(seed), n))

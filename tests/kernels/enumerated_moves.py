@@ -25,7 +25,7 @@ from energax.spaces import Clamped
 class Moves(NamedTuple):
     """What `step` does from every state, one row a state and one column a list of outcomes."""
 
-    target: np.ndarray
+    reached: np.ndarray
     """The number of the state reached."""
     probability: np.ndarray
     """Of the outcomes; each row sums to 1."""
@@ -33,15 +33,15 @@ class Moves(NamedTuple):
     """As the step reports it."""
     energy: np.ndarray
     """As the step reports it."""
-    states: list
-    """The states, in the order of their numbers."""
+    target: np.ndarray
+    """p of every state."""
 
     @property
     def matrix(self) -> np.ndarray:
         """P, a row a state."""
-        n = len(self.target)
+        n = len(self.reached)
         matrix = np.zeros((n, n))
-        np.add.at(matrix, (np.arange(n)[:, None], self.target), self.probability)
+        np.add.at(matrix, (np.arange(n)[:, None], self.reached), self.probability)
         return matrix
 
 
@@ -119,7 +119,7 @@ def code(x) -> np.ndarray:
 
 def index(states: list, x) -> np.ndarray:
     """Where each row of `x` stands among `states`."""
-    known = code(stacked(states))
+    known = code(stack(states))
     order = np.argsort(known)
     seen = code(x)
     at = order[np.clip(np.searchsorted(known[order], seen), 0, len(known) - 1)]
@@ -127,23 +127,28 @@ def index(states: list, x) -> np.ndarray:
     return at
 
 
-def stacked(states: list):
+def stack(states: list):
     """The states on a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *states)
 
 
 def target(energy) -> np.ndarray:
     """p of every state of `states_of(energy.space)`, in float64."""
-    e = np.asarray(jax.vmap(energy.energy)(stacked(states_of(energy.space))), np.float64)
+    each = jax.jit(jax.vmap(energy.energy))
+    return _normalised(each(stack(states_of(energy.space))))
+
+
+def _normalised(energies) -> np.ndarray:
+    e = np.asarray(energies, np.float64)
     p = np.exp(e.min() - e)
     return p / p.sum()
 
 
-def moves(kernel, energy, start=None) -> Moves:
+def moves(kernel, energy, *, start=None, states: list | None = None) -> Moves:
     """Every move of `kernel` on `energy`; `start(x, key)` makes the state a step begins from."""
     key = ex.key(0)
     start = start or (lambda x, key: kernel.init(energy, x, key))
-    states = states_of(energy.space)
+    states = states_of(energy.space) if states is None else states
 
     def one(x, answers):
         tape = _Tape(answers)
@@ -158,16 +163,23 @@ def moves(kernel, energy, start=None) -> Moves:
     outcomes = np.array(list(itertools.product(*map(range, sizes[0]))), np.int32)
     assert len(outcomes) == math.prod(sizes[0])
     each = jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))
-    y, probability, info = jax.jit(each)(stacked(states), jnp.asarray(outcomes))
+
+    @jax.jit
+    def every(x, outcomes):
+        return each(x, outcomes), jax.vmap(energy.energy)(x)
+
+    # Run once on little data: what takes time is compiling.
+    compiled = every.lower(stack(states), outcomes).compile({"xla_backend_optimization_level": 0})
+    (y, probability, info), energies = compiled(stack(states), outcomes)
     assert sizes[-1] == sizes[0]
-    flat = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), y)
+    flat = jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), y)
     shape = (len(states), len(outcomes))
     return Moves(
         index(states, flat).reshape(shape),
         np.broadcast_to(np.asarray(probability, np.float64), shape),
         np.asarray(info.acceptance, np.float64),
         np.asarray(info.energy, np.float64),
-        states,
+        _normalised(energies),
     )
 
 
@@ -185,8 +197,8 @@ def pairs() -> list[tuple[str, str]]:
 
 
 @functools.cache
-def registered(kernel_name: str, energy_name: str) -> tuple[Moves, np.ndarray]:
-    """The moves of a registered pair in float64, and the target probabilities."""
+def registered(kernel_name: str, energy_name: str) -> Moves:
+    """The moves of a registered pair, in float64."""
     with jax.enable_x64(True):
         energy = registry.DISCRETE[energy_name]()
-        return moves(registry.KERNELS[kernel_name](energy), energy), target(energy)
+        return moves(registry.KERNELS[kernel_name](energy), energy)

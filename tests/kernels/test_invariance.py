@@ -16,10 +16,10 @@ import pytest
 import registry
 from energax.kernels import AbstractKernel, Info, MetropolisHastings
 from energax.sampling import start_chains, step_chains
-from enumerated_moves import index, moves, pairs, registered, stacked, states_of, target
+from enumerated_moves import index, moves, pairs, registered, stack, states_of, target
 
 ALARM = 1e-4
-N_CHAINS = 1 << 20
+N_CHAINS = 1 << 19
 
 contract = pytest.mark.parametrize(("kernel_name", "energy_name"), pairs())
 
@@ -51,23 +51,23 @@ def test_every_pair_is_covered():
 
 @contract
 def test_target_is_a_fixed_point(kernel_name, energy_name):
-    made, p = registered(kernel_name, energy_name)
+    made = registered(kernel_name, energy_name)
     np.testing.assert_allclose(made.probability.sum(1), 1.0, rtol=0, atol=1e-12)
+    p = made.target
     np.testing.assert_allclose(p @ made.matrix, p, rtol=0, atol=1e-12)
 
 
 @contract
 def test_every_state_is_reached_from_every_other(kernel_name, energy_name):
-    made, p = registered(kernel_name, energy_name)
-    within = np.linalg.matrix_power(np.eye(len(p)) + made.matrix, len(p))
+    made = registered(kernel_name, energy_name)
+    within = np.linalg.matrix_power(np.eye(len(made.matrix)) + made.matrix, len(made.matrix))
     assert (within > 0).all()
 
 
 @contract
 def test_the_reported_energy_is_the_energy_of_the_new_state(kernel_name, energy_name):
-    made, p = registered(kernel_name, energy_name)
-    relative = -np.log(p)
-    offset = made.energy - relative[made.target]
+    made = registered(kernel_name, energy_name)
+    offset = made.energy + np.log(made.target)[made.reached]
     possible = made.probability > 0
     assert np.ptp(offset[possible]) < 1e-10
 
@@ -76,12 +76,13 @@ def _step_from_exact(kernel, energy, seed: int) -> np.ndarray:
     """Counts of the states of chains that were drawn exactly and then took one step."""
     states, p = states_of(energy.space), target(energy)
     drawn = np.random.default_rng(seed).choice(len(p), N_CHAINS, p=p)
-    x = jax.tree.map(lambda leaf: leaf[drawn], stacked(states))
+    x = jax.tree.map(lambda leaf: leaf[drawn], stack(states))
 
     @eqx.filter_jit
     def one_step(energy, kernel, x, key):
         key_init, key_step = jax.random.split(key)
-        return step_chains(energy, kernel, start_chains(energy, kernel, x, key_init), key_step)[0].x
+        chains = start_chains(energy, kernel, x, key_init)
+        return step_chains(energy, kernel, chains, key_step)[0].x
 
     return np.bincount(index(states, one_step(energy, kernel, x, ex.key(seed))), minlength=len(p))
 

@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from energax import __version__
@@ -15,10 +14,12 @@ from energax.cli._report import report
 from energax.cli._sample import sample
 from energax.cli._score import score
 
+# Typer carries its own copy of click, or needs the package: which, depends on its version.
+_ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 app = typer.Typer(
     name="energax",
     help="Energy-based models: train, sample, score, find log Z, report.",
-    no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -45,19 +46,18 @@ def _options(
 def run(arguments: list[str]) -> int:
     """Run a command line and return its exit code. Bad input is one line on standard error."""
     try:
-        code = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except (typer.Exit, click.exceptions.Exit) as end:
-        return end.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        console.print("energax: interrupted", style="yellow", markup=False)
-        return 130
-    except click.exceptions.UsageError as error:
-        return _refuse(error.format_message())
-    except click.ClickException as error:
+        code = app(arguments or ["--help"], standalone_mode=False)
+    except typer.Exit as end:
+        code = end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except _ClickException as error:
         return _refuse(error.format_message())
     except (ValueError, OSError, ImportError) as error:
         return _refuse(str(error))
+    if code == 130:
+        console.print("energax: interrupted", style="yellow", markup=False)
+    return code if isinstance(code, int) else 0
 
 
 def _refuse(message: str) -> int:

@@ -15,9 +15,18 @@ from rich.console import Console
 import energax as ex
 from energax.energies import AbstractEnergy
 from energax.io import Dataset, binarise, read, read_metadata
-from energax.spaces import Binary
+from energax.spaces import Binary, Joint
 
 console = Console(stderr=True, highlight=False)
+"""Where progress goes."""
+
+_results = Console(highlight=False)
+
+
+def say(text: Any, style: str | None = None) -> None:
+    """A result, on standard output, its lines as they are."""
+    _results.print(text, style=style, markup=False, soft_wrap=True)
+
 
 DataFile = Annotated[
     Path,
@@ -58,6 +67,8 @@ def binary_rows(rows: np.ndarray, threshold: float | None) -> np.ndarray:
 
 def rows_for(energy: AbstractEnergy, rows: np.ndarray, threshold: float | None) -> Any:
     """Rows as states of a model's space; grey values are binarised for a binary one."""
+    if isinstance(energy.space, Joint):
+        raise ValueError(f"a file of rows cannot be read as states of {energy.space}")
     size = math.prod(jax.tree.leaves(energy.space.structure)[0].shape)
     if rows[0].size != size:
         raise ValueError(
@@ -79,10 +90,15 @@ def load_model(path: Path) -> tuple[AbstractEnergy, dict[str, Any]]:
     return model, read_metadata(path)
 
 
-def base_of(metadata: dict[str, Any]) -> ex.Bernoulli | None:
+def base_of(energy: AbstractEnergy, metadata: dict[str, Any]) -> ex.Bernoulli | None:
     """The base rates of the training data, where the model's file has them."""
     logits = metadata.get("base_logits")
-    return None if logits is None else ex.Bernoulli(np.asarray(logits, np.float32))
+    if logits is None:
+        return None
+    base = ex.Bernoulli(np.asarray(logits))
+    if str(base.space) != str(energy.space):
+        raise ValueError(f"the file's base rates are over {base.space}, not over {energy.space}")
+    return base
 
 
 def check_output(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = ()) -> Path:
@@ -99,6 +115,35 @@ def check_output(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = ())
     if not os.access(parent, os.W_OK):
         raise ValueError(f"the folder {parent} cannot be written to")
     return path
+
+
+def check_not_input(path: Path, data: Path) -> None:
+    """Refuse to write over the data."""
+    if path.exists() and data.exists() and path.samefile(data):
+        raise ValueError(f"{path} is the data themselves: name another --out")
+
+
+def check_at_least(least: int, **options: int) -> None:
+    """Raise `ValueError`, naming the option, for a number too small or beyond 32 bits."""
+    for name, value in options.items():
+        if not least <= value < 2**31:
+            option = f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+            what = f"at least {least}" if value < least else "below 2^31"
+            raise ValueError(f"{option} must be {what}, got {value}")
+
+
+def check_memory(n_numbers: int, what: str) -> None:
+    """Refuse arrays the machine has no memory for: XLA would end the process without a word."""
+    if not hasattr(os, "sysconf"):
+        return
+    needed, there = 4 * n_numbers, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ValueError(f"{what} would take {needed >> 30} GiB, the machine has {there >> 30}")
+
+
+def n_entries(energy: AbstractEnergy) -> int:
+    """How many numbers a state of a model holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(energy.space.structure))
 
 
 def check_seed(seed: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from energax.cli import _fit
-from energax.cli._common import Quiet, Seed, check_seed, console, write_aside
+from energax.cli._common import Quiet, Seed, check_seed, say, write_aside
 from energax.cli._report import make_report
 
 
@@ -23,6 +23,7 @@ def demo(
     hidden units) for log Z to be found exactly as well as by annealing.
     """
     check_seed(seed)
+    _fit.check_epochs(epochs)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -63,8 +64,6 @@ def demo(
         quiet=quiet,
     )
     if not quiet:
-        console.print(f"open {page.resolve()} in a browser", markup=False)
-        console.print(
-            "your own file: energax fit FILE --hidden 500, then energax report", markup=False
-        )
+        say(f"open {page.resolve()} in a browser")
+        say("your own file: energax fit FILE --hidden 500, then energax report")
     return 0

@@ -1,5 +1,6 @@
 """`energax fit`."""
 
+import math
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -21,12 +22,17 @@ from energax.cli._common import (
     TestArrayName,
     Threshold,
     binary_rows,
+    check_at_least,
+    check_memory,
+    check_not_input,
     check_output,
     check_seed,
     console,
     read_rows,
+    say,
     show_json,
 )
+from energax.partition import AFFORDABLE
 
 
 class Model(StrEnum):
@@ -90,10 +96,13 @@ def fit(
     """
     check_seed(seed)
     path = Path(f"{data.stem}-{model.value}.energax") if out is None else out
-    checkpoint = path.with_name(path.name + ".checkpoint")
+    checkpoint = Path(f"{path}.checkpoint")
     check_output(path, overwrite=overwrite or (resume and checkpoint.exists()))
-    if hidden < 1:
-        raise ValueError(f"--hidden must be at least 1, got {hidden}")
+    check_not_input(path, data)
+    check_at_least(1, hidden=hidden, gibbs_steps=gibbs_steps, chains=chains, batch_size=batch_size)
+    check_epochs(epochs)
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"--learning-rate must be a positive number, got {learning_rate}")
     goal = _objective(objective, gibbs_steps, chains, centred)
     rows, test, described = training_rows(
         data,
@@ -103,16 +112,19 @@ def fit(
         test_fraction=test_fraction,
         seed=seed,
     )
+    n_visible = rows.shape[1]
+    check_memory(hidden * n_visible, f"{hidden} hidden units")
+    check_memory(chains * (hidden + n_visible), f"{chains} chains")
+    fewest = min(hidden, n_visible)
+    if objective is Objective.ml and 2**fewest > AFFORDABLE:
+        raise ValueError(
+            f"--objective ml lists the states of the smaller layer, which has {fewest} units:"
+            f" at most {AFFORDABLE.bit_length() - 1} can be listed at every step; use pcd"
+        )
     base = ex.Bernoulli.from_data(rows)
     key_init, key_fit = jax.random.split(ex.key(seed))
-    start = ex.RBM.init(key_init, n_visible=rows.shape[1], n_hidden=hidden, base=base)
-    if batch_size < 1 or not epochs > 0:
-        raise ValueError("--batch-size and --epochs must be positive")
-    if not learning_rate > 0:
-        raise ValueError(f"--learning-rate must be positive, got {learning_rate}")
+    start = ex.RBM.init(key_init, n_visible=n_visible, n_hidden=hidden, base=base)
     steps = max(1, round(epochs * (len(rows) // min(batch_size, len(rows)))))
-    if not quiet:
-        console.print(f"{described}; {len(rows)} training and {len(test)} test rows", markup=False)
     began = time.monotonic()
     run = ex.fit(
         start,
@@ -174,10 +186,17 @@ def fit(
     if as_json:
         show_json(result)
     elif not quiet:
+        say(f"{described}; {len(rows)} training and {len(test)} test rows")
         colour = "green" if run.ok else "red"
-        console.print(f"{run.status}: {run.message} ({seconds:.0f} s)", style=colour, markup=False)
-        console.print(f"model {path}, checkpoint {checkpoint}", markup=False)
+        say(f"{run.status}: {run.message} ({seconds:.0f} s)", style=colour)
+        say(f"model {path}, checkpoint {checkpoint}")
     return {"finished": 0, "diverged": 1, "interrupted": 130}[run.status]
+
+
+def check_epochs(epochs: float) -> None:
+    """Raise `ValueError` for a number of epochs that is not positive."""
+    if not 0 < epochs < math.inf:
+        raise ValueError(f"--epochs must be a positive number, got {epochs}")
 
 
 def training_rows(
@@ -193,12 +212,12 @@ def training_rows(
 
     The same arguments give the same split, so that `energax report` scores rows not trained on.
     """
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"--test-fraction must lie between 0 and 1, got {test_fraction}")
     found = read_rows(data, array, test_array)
     rows = binary_rows(found.rows, threshold)
     if found.test_rows is not None:
         return rows, binary_rows(found.test_rows, threshold), found.description
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"--test-fraction must lie between 0 and 1, got {test_fraction}")
     if len(rows) < 2:
         raise ValueError(f"{data} holds one row: at least 2 are needed, to train and to test")
     n_test = min(max(1, round(test_fraction * len(rows))), len(rows) - 1)

@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from energax.cli._common import ArrayName, Json, console, load_model, read_rows, show_json
+from energax.cli._common import ArrayName, Json, load_model, read_rows, say, show_json
 from energax.io import is_model_file
 
 
@@ -26,8 +27,8 @@ def info(
         return
     table = Table(show_header=False, box=None)
     for name, value in record.items():
-        table.add_row(f"[bold]{name}", str(value))
-    console.print(table)
+        table.add_row(Text(name, style="bold"), Text(str(value)))
+    say(table)
 
 
 def _model(file: Path) -> dict[str, Any]:

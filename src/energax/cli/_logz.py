@@ -12,10 +12,13 @@ from energax.cli._common import (
     ModelFile,
     Seed,
     base_of,
+    check_at_least,
+    check_memory,
     check_seed,
-    console,
     load_model,
     log_z_record,
+    n_entries,
+    say,
     show_json,
 )
 from energax.energies import AbstractEnergy, AbstractTractable
@@ -43,12 +46,12 @@ def logz(
     """Find log Z, with its interval and whether to trust it."""
     check_seed(seed)
     energy, metadata = load_model(model)
-    z = find_log_z(energy, base_of(metadata), chains, temperatures, level, seed, method)
+    z = find_log_z(energy, base_of(energy, metadata), chains, temperatures, level, seed, method)
     if as_json:
         show_json(log_z_record(z))
     else:
         style = None if z.trusted else "yellow"
-        console.print(z.summary, style=style, markup=False)
+        say(z.summary, style=style)
 
 
 def find_log_z(
@@ -61,6 +64,8 @@ def find_log_z(
     method: Method = Method.auto,
 ) -> ex.LogPartition:
     """log Z as the commands find it: exactly if that takes seconds, else annealed."""
+    check_at_least(2, chains=chains, temperatures=temperatures)
+    check_memory(chains * n_entries(energy), f"{chains} chains")
     key = ex.key(seed)
     count = n_enumerated(energy)
     if method is Method.auto:

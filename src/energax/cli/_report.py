@@ -20,17 +20,39 @@ from energax.cli._common import (
     Quiet,
     Seed,
     TestArrayName,
+    check_at_least,
+    check_memory,
     check_output,
     check_seed,
-    console,
     likelihood_record,
     load_model,
     log_z_record,
+    n_entries,
+    say,
     show_json,
 )
 from energax.cli._fit import training_rows
 from energax.plots import guess_image_shape
 from energax.report import Report, write_report
+from energax.spaces import Binary
+
+_WRITTEN = {
+    "settings": dict,
+    "history": list,
+    "status": str,
+    "message": str,
+    "fit_seconds": int | float,
+}
+"""What `energax fit` stores beside a model, as far as a report shows it."""
+
+_SETTINGS = {
+    "array": str | None,
+    "test_array": str | None,
+    "threshold": int | float | None,
+    "test_fraction": int | float,
+    "seed": int,
+}
+"""Those settings that say how the rows were split."""
 
 
 def report(
@@ -66,7 +88,7 @@ def report(
         temperatures=temperatures,
         sample_steps=sample_steps,
         seed=seed,
-        quiet=quiet,
+        quiet=quiet or as_json,
     )
     if as_json:
         show_json(
@@ -94,8 +116,14 @@ def make_report(
     quiet: bool,
 ) -> ex.Evaluation:
     """Evaluate a saved model and write its page."""
+    check_at_least(2, chains=chains, temperatures=temperatures)
+    check_at_least(1, sample_steps=sample_steps)
     energy, metadata = load_model(model)
-    settings: dict[str, Any] = dict(metadata.get("settings", {}))
+    if not isinstance(energy.space, Binary):
+        raise ValueError(f"reports are of models over zeros and ones; this is over {energy.space}")
+    check_memory(chains * n_entries(energy), f"{chains} chains")
+    _check_metadata(metadata, model)
+    settings: dict[str, Any] = metadata.get("settings", {})
     train, test, described = training_rows(
         data,
         array=settings.get("array") if array is None else array,
@@ -146,17 +174,31 @@ def make_report(
     )
     if not quiet:
         z, test_score = evaluation.log_partition, evaluation.test
-        console.print(f"annealed: {z.summary}", markup=False)
+        say(f"annealed: {z.summary}")
         if evaluation.exact_log_partition is not None:
-            console.print(f"exact:    {evaluation.exact_log_partition.summary}", markup=False)
-        console.print(
+            say(f"exact:    {evaluation.exact_log_partition.summary}")
+        say(
             f"test log-likelihood {test_score.mean:.3f} nats"
             f" [{test_score.lower:.3f}, {test_score.upper:.3f}];"
             f" baseline {evaluation.baseline_test.mean:.3f} ({evaluation.baseline})",
-            markup=False,
         )
-        console.print(f"report {path}", style="bold green", markup=False)
+        say(f"report {path}", style="bold green")
     return evaluation
+
+
+def _check_metadata(metadata: dict[str, Any], model: Path) -> None:
+    """Raise `ValueError` for a record of training that `energax fit` would not have written."""
+
+    def check(record: dict[str, Any], kinds: dict[str, Any]) -> None:
+        for name, kind in kinds.items():
+            if name in record and not isinstance(record[name], kind):
+                raise ValueError(f"{model}: its {name!r} is not as energax fit writes it")
+
+    check(metadata, _WRITTEN)
+    check(metadata.get("settings", {}), _SETTINGS)
+    for row in metadata.get("history", []):
+        check({"history": row}, {"history": dict})
+        check(row, dict.fromkeys(row, int | float))
 
 
 def _environment(seed: int) -> dict[str, str]:

@@ -13,10 +13,13 @@ from energax.cli._common import (
     Overwrite,
     Quiet,
     Seed,
+    check_at_least,
+    check_memory,
     check_output,
     check_seed,
-    console,
     load_model,
+    n_entries,
+    say,
     show_json,
     write_aside,
 )
@@ -43,12 +46,20 @@ def sample(
     check_seed(seed)
     path = Path(f"{model.stem}-samples.npz") if out is None else out
     check_output(path, overwrite=overwrite, suffixes=(".npz",))
+    check_at_least(1, n=n, chains=chains, thin=thin)
+    check_at_least(0, warmup=warmup)
     energy, _ = load_model(model)
+    check_memory(n * n_entries(energy), f"{n} draws")
     draws = ex.sample(energy, n, key=ex.key(seed), chains=chains, warmup=warmup, thin=thin)
     x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
     arrays = {name: np.asarray(leaf) for name, leaf in x.items()}
     arrays["energy"] = np.asarray(draws.energy)
-    write_aside(path, lambda aside: np.savez_compressed(aside, allow_pickle=False, **arrays))
+
+    def write(aside: Path) -> None:
+        with open(aside, "wb") as file:  # a name, numpy would make end in .npz
+            np.savez_compressed(file, **arrays)
+
+    write_aside(path, write)
     result = {
         "samples": path,
         "n": int(draws.energy.size),
@@ -61,5 +72,5 @@ def sample(
         show_json(result)
     elif not quiet:
         style = "green" if draws.converged else "yellow"
-        console.print(draws.summary, style=style, markup=False)
-        console.print(f"written to {path}", markup=False)
+        say(draws.summary, style=style)
+        say(f"written to {path}")

@@ -18,14 +18,15 @@ from energax.cli._common import (
     Seed,
     Threshold,
     base_of,
+    check_not_input,
     check_output,
     check_seed,
-    console,
     likelihood_record,
     load_model,
     log_z_record,
     read_rows,
     rows_for,
+    say,
     show_json,
     write_aside,
 )
@@ -53,11 +54,12 @@ def score(
     check_seed(seed)
     path = Path(f"{data.stem}-scores.csv") if out is None else out
     check_output(path, overwrite=overwrite, suffixes=(".csv",))
+    check_not_input(path, data)
     energy, metadata = load_model(model)
     found = read_rows(data, array)
     rows = rows_for(energy, found.rows, threshold)
     energies = energies_of(energy, rows)
-    z = find_log_z(energy, base_of(metadata), chains, temperatures, level, seed)
+    z = find_log_z(energy, base_of(energy, metadata), chains, temperatures, level, seed)
     likelihood = ex.log_likelihood(energy, rows, z)
 
     def write(aside: Path) -> None:
@@ -77,12 +79,11 @@ def score(
             }
         )
     elif not quiet:
-        console.print(z.summary, style=None if z.trusted else "yellow", markup=False)
-        console.print(
+        say(z.summary, style=None if z.trusted else "yellow")
+        say(
             f"mean log-likelihood of {likelihood.n_rows} rows: {likelihood.mean:.3f} nats"
             f" [{likelihood.lower:.3f}, {likelihood.upper:.3f}] from log Z,"
             f" +- {likelihood.row_error:.3f} from the rows;"
             f" {likelihood.bits_per_dimension:.4f} bits a dimension",
-            markup=False,
         )
-        console.print(f"written to {path}", markup=False)
+        say(f"written to {path}")

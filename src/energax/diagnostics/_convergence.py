@@ -39,11 +39,7 @@ def convergence(draws: Float[np.ndarray, "chain draw *shape"]) -> Convergence:
     Source: A. Vehtari, A. Gelman, D. Simpson, B. Carpenter, P.-C. Buerkner, "Rank-normalization,
     folding, and localization: an improved R-hat" (2021), equations 4 to 13.
     """
-    draws = np.asarray(draws, np.float64)
-    if draws.ndim < 2 or draws.shape[1] < 4:
-        raise ValueError(f"draws need axes (chain, draw >= 4, *shape), got shape {draws.shape}")
-    if not np.isfinite(draws).all():
-        raise ValueError("draws hold values that are not finite")
+    draws = _checked(draws)
     shape = draws.shape[2:]
     flat = draws.reshape(*draws.shape[:2], -1)
     constant = (flat == flat[:1, :1]).all((0, 1))
@@ -56,7 +52,7 @@ def convergence(draws: Float[np.ndarray, "chain draw *shape"]) -> Convergence:
         folded = _rank_normal(np.abs(split - np.median(split, (0, 1))))
         rhat[moving] = np.fmax(_rhat(normal), _rhat(folded))
         bulk[moving] = _ess(normal)
-        quantiles = np.quantile(split, [0.05, 0.95], axis=(0, 1))
+        quantiles = np.quantile(flat[..., moving], [0.05, 0.95], axis=(0, 1))
         tail[moving] = np.fmin(*(_ess((split <= q).astype(float)) for q in quantiles))
     return Convergence(*(a.reshape(shape) for a in (rhat, bulk, tail, constant)))
 
@@ -64,13 +60,25 @@ def convergence(draws: Float[np.ndarray, "chain draw *shape"]) -> Convergence:
 def mean_and_error(
     draws: Float[np.ndarray, "chain draw *shape"],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean over all draws and its Monte Carlo standard error, each of shape `shape`."""
-    draws = np.asarray(draws, np.float64)
+    """The mean over all draws and its Monte Carlo standard error, each of shape `shape`.
+
+    **Raises:** `ValueError` for fewer than 4 draws a chain or a non-finite value.
+    """
+    draws = _checked(draws)
     flat = draws.reshape(*draws.shape[:2], -1)
     ess = _ess(_split(flat))
     error = flat.std((0, 1), ddof=1) / np.sqrt(ess)
-    error = np.where(flat.std((0, 1)) == 0, 0.0, error)
+    error = np.where((flat == flat[:1, :1]).all((0, 1)), 0.0, error)
     return draws.mean((0, 1)), error.reshape(draws.shape[2:])
+
+
+def _checked(draws: np.ndarray) -> np.ndarray:
+    draws = np.asarray(draws, np.float64)
+    if draws.ndim < 2 or draws.shape[0] < 1 or draws.shape[1] < 4:
+        raise ValueError(f"draws need axes (chain, draw >= 4, *shape), got shape {draws.shape}")
+    if not np.isfinite(draws).all():
+        raise ValueError("draws hold values that are not finite")
+    return draws
 
 
 def _split(draws: np.ndarray) -> np.ndarray:
@@ -91,12 +99,18 @@ def _rhat(draws: np.ndarray) -> np.ndarray:
     between = draws.mean(1).var(0, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = np.sqrt((n - 1) / n + between / within)
-    # Chains that are each constant but not alike have within = 0: as far apart as can be.
-    return np.where(within == 0, np.where(between == 0, 1.0, np.inf), value)
+    # Chains that are each constant but not alike have within = 0: as far apart as can be. All
+    # alike they say nothing, and 0 / 0 is NaN.
+    return np.where((within == 0) & (between > 0), np.inf, value)
 
 
 def _ess(draws: np.ndarray) -> np.ndarray:
-    """Geyer's initial monotone sequence over all chains; capped at n log10(n) draws in all."""
+    """Geyer's initial monotone sequence over all chains; capped at n log10(n) draws in all.
+
+    Equations 10 to 13, with the autocovariances at lag t divided by n and not by n - t, and with
+    the first even lag after the sequence added, as Stan does. A series of one value counts as
+    independent draws.
+    """
     n_chains, n, n_series = draws.shape
     total = n_chains * n
     if n < 2:
@@ -109,11 +123,20 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     between = draws.mean(1).var(0, ddof=1) if n_chains > 1 else np.zeros(n_series)
     marginal = within * (n - 1) / n + between
     with np.errstate(divide="ignore", invalid="ignore"):
-        rho = 1 - (within - covariance.mean(0) * n / (n - 1)) / marginal
+        rho = 1 - (within - covariance.mean(0)) / marginal
     rho[0] = 1.0
-    pairs = rho[: n // 2 * 2].reshape(n // 2, 2, n_series).sum(1)
-    positive = np.cumprod(pairs > 0, axis=0).astype(bool)
-    pairs = np.minimum.accumulate(np.where(positive, pairs, np.inf), axis=0)
-    tau = -1 + 2 * np.where(positive, pairs, 0.0).sum(0)
-    tau = np.maximum(tau, 1 / np.log10(max(total, 10)))
-    return np.where(marginal > 0, total / tau, np.nan)
+    n_pairs = 1 + max(0, (n - 3) // 2)
+    even, odd = rho[: 2 * n_pairs].reshape(n_pairs, 2, n_series).swapaxes(0, 1)
+    pairs = even + odd
+    # The pair that ends the sequence: the first that is not positive, or the last there is.
+    ends = ~(pairs > 0)
+    ends[-1] = True
+    last = ends.argmax(0)
+    monotone = np.minimum.accumulate(pairs, axis=0)
+    inside = np.arange(n_pairs)[:, None] < last
+    at_end = np.take_along_axis(np.stack([even, pairs]), last[None, None], axis=1)[:, 0]
+    added = np.where((at_end[0] > 0) | (at_end[1] >= 0), at_end[0], 0.0)
+    tau = -1 + 2 * np.where(inside, monotone, 0.0).sum(0) + added
+    tau = np.maximum(tau, 1 / np.log10(total))
+    constant = (draws == draws[:1, :1]).all((0, 1))
+    return np.where(constant, float(total), np.where(marginal > 0, total / tau, np.nan))

@@ -149,7 +149,7 @@ def as_jax(array: np.ndarray, where: str) -> jax.Array:
 
 def fitted(value: Any, like: Any, where: str) -> Any:
     """`value` as the kind of leaf `like` is, or a `ValueError` if it does not fit there."""
-    if is_array(value) and hasattr(like, "shape") and hasattr(like, "dtype"):
+    if is_array(value) and (is_array(like) or isinstance(like, jax.ShapeDtypeStruct)):
         if value.shape != like.shape or value.dtype != like.dtype:
             raise ValueError(
                 f"{where} must be {like.dtype} of shape {like.shape} as in `like`, the file holds"

@@ -170,7 +170,7 @@ def _decode(node: Any, like: Any, where: str, tensors: Tensors) -> Any:
                 raise _differs(where, f"a {name} of {len(items)}", like)
             likes = like
         pairs = zip(items, likes, strict=True)
-        values = [_decode(v, l, _inner(where, i), tensors) for i, (v, l) in enumerate(pairs)]
+        values = [_decode(v, k, _inner(where, i), tensors) for i, (v, k) in enumerate(pairs)]
         return tuple(values) if name == "tuple" else values
     if kind == {"dict"} and isinstance(node["dict"], dict):
         items = node["dict"]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -32,18 +32,20 @@ class Scaling:
 
     def apply(self, rows: ArrayLike) -> np.ndarray:
         """The scaled rows, as floats. Rows have shape (n, *shape)."""
-        x = self._checked(rows)
-        r = (x.astype(np.float64) - self.centre) / self.spread
-        y = self.low * (1 - r) + self.high * r
-        # Rounding must not carry what lies within the reference out of [low, high].
-        y = np.where((r >= 0) & (r <= 1), np.clip(y, self.low, self.high), y)
-        return y.astype(_float_like(x))
+        return _in_blocks(self._checked(rows), self._apply)
 
     def invert(self, rows: ArrayLike) -> np.ndarray:
         """The rows these came from, as floats."""
-        y = self._checked(rows)
-        r = (y.astype(np.float64) - self.low) / (self.high - self.low)
-        return (self.centre + self.spread * r).astype(_float_like(y))
+        return _in_blocks(self._checked(rows), self._invert)
+
+    def _apply(self, x: np.ndarray) -> np.ndarray:
+        r = (x - self.centre) / self.spread
+        y = self.low * (1 - r) + self.high * r
+        # Rounding must not carry what lies within the reference out of [low, high].
+        return np.where((r >= 0) & (r <= 1), np.clip(y, self.low, self.high), y)
+
+    def _invert(self, y: np.ndarray) -> np.ndarray:
+        return self.centre + self.spread * ((y - self.low) / (self.high - self.low))
 
     def _checked(self, rows: ArrayLike) -> np.ndarray:
         array = as_numbers(rows, "rows")
@@ -223,7 +225,7 @@ def split(
     array = np.asarray(rows)
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(f"rows must have at least one row, got shape {array.shape}")
-    if isinstance(fractions, str) or not hasattr(fractions, "__iter__"):
+    if isinstance(fractions, str) or not isinstance(fractions, Iterable):
         raise ValueError(f"fractions must be a list such as [0.8, 0.2], got {fractions!r}")
     shares = [as_number(value, "a fraction") for value in fractions]
     total = sum(shares)
@@ -248,6 +250,16 @@ def _extent(rows: ArrayLike, is_reference: bool) -> tuple[np.ndarray, np.ndarray
     """The least and the greatest entry of each column, as float64, and the rows as an array."""
     array = as_numbers(rows, "reference" if is_reference else "rows")
     return array.min(axis=0).astype(np.float64), array.max(axis=0).astype(np.float64), array
+
+
+def _in_blocks(
+    rows: np.ndarray, function: Callable[[np.ndarray], np.ndarray], size: int = 1024
+) -> np.ndarray:
+    """`function` of the rows in float64, without a copy of all of them in float64 at once."""
+    result = np.empty(rows.shape, _float_like(rows))
+    for start in range(0, len(rows), size):
+        result[start : start + size] = function(rows[start : start + size].astype(np.float64))
+    return result
 
 
 def _float_like(array: np.ndarray) -> np.dtype:

@@ -44,9 +44,10 @@ def annealing_weights(
     matplotlib is missing.
 
     ```python
+    import numpy as np
     from energax.plots import annealing_weights
 
-    annealing_weights([3.1, 3.3, 2.9, 3.0], exact=3.08)
+    annealing_weights(np.array([3.1, 3.3, 2.9, 3.0]), exact=3.08)
     ```
     """
     given = log_weights if isinstance(log_weights, LogPartition) else None
@@ -57,9 +58,12 @@ def annealing_weights(
     finite = weights[np.isfinite(weights)]
     if finite.size < 2:
         raise ValueError(f"log_weights must hold at least two finite values, got {finite.size}")
-    own = log_mean_weight(weights[~np.isnan(weights)])
+    usable = weights < np.inf  # nor NaN; -inf is a weight of zero
+    own = log_mean_weight(weights[usable])
     if given is None:
         value, lower, upper, level, shift = own.value, own.lower, own.upper, 0.95, 0.0
+        if not usable.all():
+            value, lower, upper = np.nan, -np.inf, np.inf
     else:
         value, lower, upper, level = given.value, given.lower, given.upper, given.level
         # The base's log Z, which is part of the estimate but of no weight.
@@ -67,9 +71,9 @@ def annealing_weights(
     finite = finite + shift
     truth = exact.value if isinstance(exact, LogPartition) else exact
 
+    figure = new_figure(width, 2.6)
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(width, 2.6)
     ax = figure.add_subplot()
     marks = [m for m in (value, truth) if m is not None and np.isfinite(m)]
     ends = [end for end in (lower, upper) if np.isfinite(end)]

@@ -46,9 +46,10 @@ def energy_histograms(
     **Raises:** `ValueError` if there is no energy; `ImportError` if matplotlib is missing.
 
     ```python
+    import numpy as np
     from energax.plots import energy_histograms
 
-    energy_histograms({"train": [-3.0, -2.5, -2.0], "noise": [0.0, 0.5, 1.0]})
+    energy_histograms({"train": np.array([-3.0, -2.5, -2.0]), "noise": np.array([0.0, 0.5])})
     ```
     """
     groups = {name: np.asarray(values, np.float64).ravel() for name, values in energies.items()}

@@ -46,7 +46,7 @@ _NOT_MEASURES = ("step", "epoch", "seconds")
 
 
 def learning_curves(
-    history: Sequence[Mapping[str, float]], *, width: float = WIDTH
+    history: Sequence[Mapping[str, Any]], *, width: float = WIDTH
 ) -> "matplotlib.figure.Figure":
     """Every measure of a training run against the step, related ones in one panel.
 
@@ -82,9 +82,7 @@ def learning_curves(
     return figure
 
 
-def _draw(
-    ax: Any, panel: _Panel, steps: np.ndarray, history: Sequence[Mapping[str, float]]
-) -> None:
+def _draw(ax: Any, panel: _Panel, steps: np.ndarray, history: Sequence[Mapping[str, Any]]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     alone = {"energy_gap": GREEN, "validation_gap": VERMILLION, "gradient_norm": ORANGE}
@@ -117,11 +115,11 @@ def _draw(
         legend(ax)
 
 
-def _values(history: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+def _values(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
     return np.asarray([row.get(name, np.nan) for row in history], float)
 
 
-def _tells(history: Sequence[Mapping[str, float]], name: str) -> bool:
+def _tells(history: Sequence[Mapping[str, Any]], name: str) -> bool:
     values = _values(history, name)
     if np.isnan(values).all():
         return False

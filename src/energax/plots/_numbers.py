@@ -1,11 +1,12 @@
 """Numbers as they are printed."""
 
 import math
+from typing import SupportsFloat
 
 _MINUS, _INFINITY = "\N{MINUS SIGN}", "\N{INFINITY}"
 
 
-def format_number(value: float, decimals: int = 3, *, sign: bool = False) -> str:
+def format_number(value: SupportsFloat, decimals: int = 3, *, sign: bool = False) -> str:
     """A number for people: thousands apart, a true minus, words for what is no number.
 
     **Arguments:**
@@ -19,6 +20,7 @@ def format_number(value: float, decimals: int = 3, *, sign: bool = False) -> str
     format_number(-1234.5678, 1)  # "−1,234.6"
     ```
     """
+    value = float(value)
     if math.isnan(value):
         return "not a number"
     if math.isinf(value):

@@ -46,6 +46,14 @@ def sample_sheet(
     - `width`: in inches; below 5 the two stand one above the other.
 
     **Raises:** `ValueError` if rows do not fit; `ImportError` if matplotlib is missing.
+
+    ```python
+    import numpy as np
+    from energax.plots import sample_sheet
+
+    rows = np.random.default_rng(0).random((36, 64)) < 0.3
+    sample_sheet(rows, rows, (8, 8))
+    ```
     """
     drawn, data = as_table(samples, "samples")[:n], as_table(real, "real")[:n]
     if drawn.shape[1] != data.shape[1]:

@@ -55,12 +55,13 @@ def pictures(report: Report) -> dict[str, Picture]:
         )
     rbm = report.rbm
     if rbm is not None:
-        shown = min(_N_FILTERS, rbm.n_hidden)
+        n = rbm.n_hidden
+        shown = f"all {count(n)}" if n <= _N_FILTERS else f"{_N_FILTERS} of {count(n)}"
         found["filters"] = _picture(
             lambda width: filters(np.asarray(rbm.weights), shape, n=_N_FILTERS, width=width),
-            f"Weights of {shown} of {rbm.n_hidden} hidden units, one scale, white at zero.",
-            f"Weights of {count(shown)} of {count(rbm.n_hidden)} hidden units, the largest norm"
-            " first. Red: an entry that speaks for the unit. Blue: one that speaks against it.",
+            f"Weights of {shown} hidden units, one scale, white at zero.",
+            f"Weights of {shown} hidden units, the largest norm first. Red: an entry that speaks"
+            " for the unit. Blue: one that speaks against it.",
         )
     samples = report.shown_samples
     if samples is not None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import SupportsFloat, SupportsInt
 
 from energax.partition import LogPartition
 from energax.plots import format_number
@@ -10,12 +11,12 @@ DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 """For a cell with nothing to say; before a negative number."""
 
 
-def nats(value: float, *, sign: bool = False) -> str:
+def nats(value: SupportsFloat, *, sign: bool = False) -> str:
     """A number of nats to three places."""
-    return format_number(float(value), 3, sign=sign)
+    return format_number(value, 3, sign=sign)
 
 
-def interval(lower: float, upper: float) -> str:
+def interval(lower: SupportsFloat, upper: SupportsFloat) -> str:
     """Both ends, to three places."""
     return f"{nats(lower)} to {nats(upper)}"
 
@@ -25,14 +26,14 @@ def percent(level: float) -> str:
     return f"{100 * level:g}%"
 
 
-def count(value: float) -> str:
+def count(value: SupportsInt) -> str:
     """A whole number, thousands apart."""
     return f"{int(value):,}"
 
 
-def plural(value: int, one: str, many: str = "") -> str:
+def plural(value: SupportsInt, one: str, many: str = "") -> str:
     """A count and its noun: `1 row`, `2 rows`."""
-    return f"{count(value)} {one if value == 1 else many or one + 's'}"
+    return f"{count(value)} {one if int(value) == 1 else many or one + 's'}"
 
 
 def duration(seconds: float | None) -> str:

@@ -79,7 +79,7 @@ def _render(report: Report) -> str:
 
 def _content(report: Report) -> dict[str, Any]:
     evaluation = report.evaluation
-    settings = dict(report.settings)
+    settings = {k: "not set" if v == "None" else v for k, v in report.settings.items()}
     commands = list(report.commands)
     if not commands and "command" in settings:
         commands = [settings.pop("command")]

@@ -14,15 +14,24 @@ import optax
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy, trainable
+from energax.io._checks import as_key
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
-from energax.training._checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from energax.training._checkpoint import (
+    check_path,
+    fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from energax.training._fitted import Fitted
 from energax.training._progress import Bar
-from energax.training._step import Chunk, TrainingState, epoch_order, pack, run_chunk
+from energax.training._step import Chunk, TrainingState, epoch_order, is_limited, pack, run_chunk
 
 _EXPLODED = 1000.0
 """An energy this many times larger than at the start (or than one an entry) has exploded."""
+
+_MOST_STEPS = 2**31 - 1
+"""Steps are counted in 32 bits."""
 
 _VALIDATION_ROWS = 2000
 """Rows of either side that the validation gap is taken over."""
@@ -72,7 +81,8 @@ def fit(
       training rows, which grows as a model overfits.
     - `checkpoint`: a file, written every `checkpoint_seconds` and at the end.
     - `resume`: go on from `checkpoint` if it is there.
-    - `energy_limit`: mean |E| beyond which the run has exploded; 1000 times the start's if `None`.
+    - `energy_limit`: |mean E| or loss beyond which the run has exploded; 1000 times the start's
+      mean |E|, or 1000 an entry of x if that is more, if `None`.
     - `progress`: show a bar on standard error.
 
     **Returns:** `Fitted`.
@@ -93,6 +103,11 @@ def fit(
         raise ValueError(f"fit needs an energy, got {type(energy).__name__}")
     if not isinstance(objective, AbstractObjective):
         raise ValueError(f"objective must be an objective, got {type(objective).__name__}")
+    key = as_key(key)
+    # Checkpoints hold JAX arrays, and after a step an array of numpy would have become one.
+    energy = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, energy
+    )
     rows = objective.prepare(energy, data)
     n_rows = len(jax.tree.leaves(rows)[0])
     batch_size = min(_positive(batch_size, "batch_size"), n_rows)
@@ -100,6 +115,11 @@ def fit(
     per_epoch = n_rows // batch_size
     total = _total_steps(steps, epochs, per_epoch)
     optimizer = _optimizer(objective, optimizer, learning_rate, momentum, weight_decay)
+    if not _is_number(checkpoint_seconds) or not checkpoint_seconds >= 0:
+        raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds!r}")
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        check_path(path)
     checks = _Checks(energy, objective, rows, validation, energy_limit)
 
     key_objective, key_order, key_steps = jax.random.split(key, 3)
@@ -114,23 +134,29 @@ def fit(
         jnp.zeros((), jnp.int32),
     )
     history: list[dict[str, float]] = []
-    path = None if checkpoint is None else Path(checkpoint)
     run = (
         {}
         if path is None
         else fingerprint(
-            (rows, jax.random.key_data(key), eqx.filter(energy, eqx.is_array)),
-            objective=objective,
+            rows,
+            key,
+            energy,
+            objective,
+            state.optimizer,
             batch_size=batch_size,
             log_every=log_every,
-            optimizer=jax.tree.structure(state.optimizer),
             momentum=momentum,
-            learning_rate="schedule" if callable(learning_rate) else learning_rate,
+            learning_rate=_named(learning_rate),
             weight_decay=weight_decay,
         )
     )
     if path is not None and resume and path.exists():
         state, history = read_checkpoint(path, state, run)
+        if int(state.step) > total:
+            raise ValueError(
+                f"the checkpoint {path} has {int(state.step)} steps behind it, more than the"
+                f" {total} asked for: ask for more, or start anew with resume=False (--no-resume)"
+            )
     if objective.learns_from_rows:
         rows = pack(energy.space, rows)
 
@@ -167,14 +193,14 @@ def fit(
                 )
                 if not bool(chunk.healthy):
                     status = "diverged"
-                    message = _diagnosis(chunk, done, checks.energy_limit)
+                    message = _diagnosis(chunk, done, n_steps, checks.energy_limit)
                     break
-                state, done = chunk.state, done + n_steps
+                at, seconds = done + n_steps, elapsed + time.monotonic() - began
                 means = {k: float(v) / n_steps for k, v in sorted(chunk.totals.items())}
-                seconds = elapsed + time.monotonic() - began
-                row = {"step": done, "epoch": done / per_epoch, "seconds": seconds, **means}
-                if done % log_every == 0 or done % per_epoch == 0 or done == total:
-                    history.append({**row, **checks.measures(state.energy)})
+                row = {"step": at, "epoch": at / per_epoch, "seconds": seconds, **means}
+                row |= checks.measures(chunk.state.energy)
+                # All three or, if Ctrl-C comes before, none: a checkpoint never lacks a row.
+                state, done, history = chunk.state, at, [*history, row]
                 rate = (done - first_step) / max(time.monotonic() - began, 1e-9)
                 bar.update(done, means, rate)
                 if time.monotonic() - saved_at >= checkpoint_seconds:
@@ -203,27 +229,23 @@ class _Checks:
         energy_limit: float | None,
     ):
         self.energy_limit, self._pair = np.inf, None
+        if energy_limit is not None and not (_is_number(energy_limit) and energy_limit > 0):
+            raise ValueError(f"energy_limit must be positive, got {energy_limit!r}")
         if not objective.learns_from_rows:
             if validation is not None:
                 raise ValueError(f"{type(objective).__name__} takes no validation rows")
             return
         some = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], rows)
         start = energies_of(energy, some)
-        if not np.isfinite(start).all():
-            bad = int(np.flatnonzero(~np.isfinite(start))[0])
-            raise ValueError(
-                f"the energy of data row {bad} is {start[bad]} before training: the model must"
-                " give every row a finite energy"
-            )
+        _check_finite(start, "data")
         n_entries = sum(leaf.size for leaf in jax.tree.leaves(energy.space.structure))
         limit = _EXPLODED * max(float(np.abs(start).mean()), float(n_entries))
-        if energy_limit is not None and not energy_limit > 0:
-            raise ValueError(f"energy_limit must be positive, got {energy_limit}")
         self.energy_limit = limit if energy_limit is None else float(energy_limit)
         if validation is not None:
             held_out = energy.space.convert(jax.tree.map(np.asarray, validation), name="validation")
             held_out = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], held_out)
             n = len(jax.tree.leaves(held_out)[0])
+            _check_finite(energies_of(energy, held_out), "validation")
             self._pair = held_out, jax.tree.map(lambda leaf: leaf[:n], some)
 
     def measures(self, energy: AbstractEnergy) -> dict[str, float]:
@@ -233,6 +255,27 @@ class _Checks:
         held_out, seen = self._pair
         gap = energies_of(energy, held_out).mean() - energies_of(energy, seen).mean()
         return {"validation_gap": float(gap)}
+
+
+def _check_finite(energies: np.ndarray, name: str) -> None:
+    bad = np.flatnonzero(~np.isfinite(energies))
+    if bad.size:
+        raise ValueError(
+            f"the energy of {name} row {bad[0]} is {energies[bad[0]]} before training: the model"
+            " must give every row a finite energy"
+        )
+
+
+def _named(learning_rate: Any) -> str:
+    """A learning rate in words; a schedule by where it starts, as more steps may stretch it."""
+    if not callable(learning_rate):
+        return str(learning_rate)
+    return f"schedule from {float(learning_rate(jnp.zeros((), jnp.int32))):.6g}"
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool)
 
 
 def _positive(value: Any, name: str) -> int:
@@ -245,14 +288,14 @@ def _total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs")
     if steps is not None:
-        return _positive(steps, "steps")
-    if (
-        isinstance(epochs, bool)
-        or not isinstance(epochs, int | float)
-        or not (0 < epochs < math.inf)
-    ):
+        total = _positive(steps, "steps")
+    elif epochs is None or not _is_number(epochs) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
-    return max(1, round(epochs * per_epoch))
+    else:
+        total = max(1, round(epochs * per_epoch))
+    if total > _MOST_STEPS:
+        raise ValueError(f"at most {_MOST_STEPS} steps can be taken, asked for {total:.6g}")
+    return total
 
 
 def _optimizer(
@@ -268,14 +311,14 @@ def _optimizer(
         if not isinstance(optimizer, optax.GradientTransformation):
             raise ValueError(f"optimizer must come from optax, got {type(optimizer).__name__}")
         return optimizer
-    if not isinstance(weight_decay, int | float) or not 0 <= weight_decay < math.inf:
+    if not _is_number(weight_decay) or not 0 <= weight_decay < math.inf:
         raise ValueError(f"weight_decay must be a number of at least 0, got {weight_decay!r}")
-    if momentum is not None and not 0 <= momentum < 1:
+    if momentum is not None and not (_is_number(momentum) and 0 <= momentum < 1):
         raise ValueError(f"momentum must lie in [0, 1), got {momentum!r}")
     if (
         learning_rate is not None
         and not callable(learning_rate)
-        and not (isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf)
+        and not (_is_number(learning_rate) and 0 < learning_rate < math.inf)
     ):
         raise ValueError(f"learning_rate must be positive or a schedule, got {learning_rate!r}")
     if learning_rate is None and momentum is None:
@@ -294,17 +337,17 @@ def _matrices(parameters: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, parameters)
 
 
-def _diagnosis(chunk: Chunk, done: int, energy_limit: float) -> str:
+def _diagnosis(chunk: Chunk, done: int, n_steps: int, energy_limit: float) -> str:
     """What the guard met, from the measures of the step it refused."""
-    taken = int(chunk.state.step)
+    refused = min(int(chunk.state.step) + 1, done + n_steps)
     last = {name: float(value) for name, value in chunk.last.items()}
     bad = sorted(name for name, value in last.items() if not math.isfinite(value))
     if bad:
         met = f"{', '.join(bad)} stopped being finite"
     else:
-        name = max((n for n in last if n.startswith("energy_")), key=lambda n: abs(last[n]))
+        name = max(filter(is_limited, last), key=lambda name: abs(last[name]))
         met = f"{name} reached {last[name]:.3g}, beyond the limit of {energy_limit:.3g}"
     return (
-        f"diverged at step {taken + 1}: {met}. The parameters are those after step {done}."
+        f"diverged at step {refused}: {met}. The parameters are those after step {done}."
         " Try a smaller learning rate, more steps of the kernel, or weight decay"
     )

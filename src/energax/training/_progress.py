@@ -1,7 +1,6 @@
 """A progress bar with rate and time left, on standard error."""
 
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -34,7 +33,7 @@ class Bar:
             "fit", total=total, completed=done, rate="", measure=""
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Bar":
         self._progress.start()
         return self
 

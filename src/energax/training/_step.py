@@ -32,9 +32,9 @@ class Chunk(eqx.Module):
     totals: dict[str, Float[Array, ""]]
     """Measures summed over the chunk's healthy steps."""
     healthy: Bool[Array, ""]
-    """False if the last step tried met a number that is not finite or an exploding energy."""
+    """False if a number that is not finite or an exploding energy was met."""
     last: dict[str, Float[Array, ""]]
-    """The measures of the last step tried."""
+    """The measures of the last step tried, and the norm of the parameters."""
 
 
 def pack(space: AbstractSpace, rows: State) -> State:
@@ -71,8 +71,8 @@ def run_chunk(
     """`n_steps` steps, the i-th on the batch that starts at row `first + i batch_size` of `order`.
 
     The number of steps is traced, so chunks of any length share one program. A step that meets a
-    non-finite gradient or measure, or an energy beyond `energy_limit`, changes nothing and ends
-    the chunk.
+    non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
+    and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
     """
     mask = trainable(state.energy)
     arrays, static = eqx.partition(state, eqx.is_array)
@@ -88,7 +88,7 @@ def run_chunk(
         norm = optax.tree.norm(result.gradient)
         measures = {**result.measures, "gradient_norm": norm}
         finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in measures.values()]))
-        sizes = [jnp.abs(v) for name, v in measures.items() if name.startswith("energy_")]
+        sizes = [jnp.abs(v) for name, v in measures.items() if is_limited(name)]
         bounded = jnp.all(jnp.stack([*sizes, jnp.zeros_like(norm)]) <= energy_limit)
         new = TrainingState(energy, optimizer_state, result.state, state.key, state.step + 1)
         return new, measures, finite & bounded
@@ -112,4 +112,12 @@ def run_chunk(
 
     start = (arrays, zeros, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
     arrays, totals, last, _, healthy = lax.while_loop(proceed, body, start)
-    return Chunk(eqx.combine(arrays, static), totals, healthy, last)
+    end = eqx.combine(arrays, static)
+    # A last step may leave parameters that only the next gradient would show to be infinite.
+    norm = optax.tree.norm(eqx.filter(end.energy, mask))
+    return Chunk(end, totals, healthy & jnp.isfinite(norm), {**last, "parameters": norm})
+
+
+def is_limited(name: str) -> bool:
+    """Whether a measure is one whose size says that training explodes: an energy, a loss."""
+    return name.startswith("energy_") or name == "loss"

@@ -9,8 +9,9 @@ from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from energax.energies._base import AbstractEnergy
+from energax.energies._parameters import is_traced
 from energax.energies.algebra._rules import CONDITION, find
-from energax.spaces import AbstractSpace, Clamped, Joint, State
+from energax.spaces import AbstractSpace, Binary, Clamped, Count, Joint, Spin, State
 
 
 class Conditioned(AbstractEnergy):
@@ -74,26 +75,49 @@ def condition(energy: AbstractEnergy, values: Any, mask: Any = None) -> Abstract
         raise ValueError(f"condition needs an energy, got {type(energy).__name__}")
     if mask is None:
         return _condition_parts(energy, values)
-    shape = jax.tree.leaves(energy.space.structure)[0].shape
-    if isinstance(energy.space, Joint):
+    space = energy.space
+    if isinstance(space, Joint):
         raise ValueError("a mask needs an array-valued space; name the parts of a Joint instead")
+    if isinstance(space, Count) and space.total is not None:
+        raise ValueError(f"no entry of {space} can be held: the others would miss the total")
+    shape = space.structure.shape
     if not isinstance(mask, Tracer):
         mask = np.asarray(mask)
         if mask.dtype != np.bool_:
             raise ValueError(f"mask must be boolean (true where observed), got {mask.dtype}")
     if mask.shape != shape:
         raise ValueError(f"mask must have shape {shape}, got {mask.shape}")
-    if not isinstance(values, Tracer) and not isinstance(mask, Tracer):
-        values = np.asarray(values)
-        if values.shape != shape:
-            raise ValueError(f"values must have shape {shape}, got {values.shape}")
-        # What stands outside the mask is not looked at: put there something legal.
-        legal = np.asarray(energy.space.draw(jax.random.key(0)))
-        values = energy.space.convert(np.where(mask, values, legal)[None], name="values")[0]
+    if np.shape(values) != shape:
+        raise ValueError(f"values must have shape {shape}, got {np.shape(values)}")
+    if is_traced(values, mask, *jax.tree.leaves(space)):  # not known yet, so not checked
+        values = jnp.asarray(values).astype(space.structure.dtype)
+    else:
+        values = _checked(values, mask, space)
     mask = jnp.asarray(mask)
     rule = find(CONDITION, energy)
     kept = None if rule is None else rule(energy, values, mask)
     return Conditioned(energy, values, mask) if kept is None else kept
+
+
+def _checked(values: Any, mask: np.ndarray, space: AbstractSpace) -> Array:
+    """`values` as a state of `space`; what stands outside the mask is not looked at."""
+    if isinstance(space, Clamped):
+        held, clash = np.asarray(space.mask), np.asarray(space.values)
+        state = _checked(values, mask, space.space)
+        again = mask & held & (np.asarray(state) != clash)
+        if again.any():
+            at = tuple(int(i) for i in np.argwhere(again)[0])
+            raise ValueError(
+                f"values must agree with what is observed already, {clash[at]} at {at}, got"
+                f" {np.asarray(state)[at]}"
+            )
+        return state
+    with jax.ensure_compile_time_eval():
+        # Put something legal there: 1 is in both codes of two values, {0, 1} and {-1, 1}.
+        two_valued = isinstance(space, Binary | Spin)
+        legal = np.ones(mask.shape) if two_valued else space.draw(jax.random.key(0))
+        rows = np.where(mask, np.asarray(values), np.asarray(legal))[None]
+        return space.convert(rows, name="values")[0]
 
 
 def _parts(energy: AbstractEnergy) -> dict[str, AbstractSpace]:
@@ -106,21 +130,38 @@ def _parts(energy: AbstractEnergy) -> dict[str, AbstractSpace]:
 def _condition_parts(energy: AbstractEnergy, values: Any) -> AbstractEnergy:
     parts = _parts(energy)
     if not isinstance(values, dict) or not values or not set(values) <= set(parts):
-        got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        got = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"values must be a dictionary of some of {sorted(parts)}, got {got}")
     if set(values) == set(parts):
         raise ValueError("every part is observed: nothing is left to model")
-    checked = {}
-    for name, value in values.items():
-        traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
-        checked[name] = (
-            value
-            if traced
-            else jax.tree.map(
-                lambda leaf: leaf[0],
-                parts[name].convert(jax.tree.map(lambda v: np.asarray(v)[None], value), name=name),
-            )
-        )
+    checked = {name: _checked_part(value, parts[name], name) for name, value in values.items()}
     if isinstance(energy, ConditionedParts):
         return ConditionedParts(energy.inner, {**energy.values, **checked})
     return ConditionedParts(energy, checked)
+
+
+def _checked_part(value: Any, part: AbstractSpace, name: str) -> State:
+    if is_traced(*jax.tree.leaves((value, part))):
+        part.check(value, name=name)
+        return jax.tree.map(lambda v, s: jnp.asarray(v).astype(s.dtype), value, part.structure)
+    return jax.tree.map(lambda leaf: leaf[0], part.convert(_one_row(value), name=name))
+
+
+def _one_row(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _one_row(part) for name, part in value.items()}
+    return np.asarray(value)[None]
+
+
+def merged(
+    held: Array, held_mask: Array, values: Array, mask: Array
+) -> tuple[Array, Bool[Array, "..."]]:
+    """Two sets of observed entries as one; the first stays where both observe."""
+    return jnp.where(held_mask, held, values), held_mask | mask
+
+
+def _again(a: Conditioned, values: Array, mask: Array) -> Conditioned:
+    return Conditioned(a.inner, *merged(a.values, a.mask, values, mask))
+
+
+CONDITION[Conditioned] = _again

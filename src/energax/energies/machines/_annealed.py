@@ -12,7 +12,7 @@ from energax.energies.algebra._rules import PATH
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Bernoulli
 from energax.energies.machines._rbm import RBM, draw_bits
-from energax.energies.machines._softplus import softplus
+from energax.energies.machines._softplus import log_one_minus, softplus
 from energax.spaces import Binary
 
 _LOG_2 = 0.6931471805599453
@@ -68,10 +68,10 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
         step = beta - self.beta
         # softplus(beta' a) - softplus(beta a) without subtracting two large numbers. With
         # softplus(x) = max(x, 0) + softplus(-|x|) it is step max(a, 0) and a rest which, from
-        # the end nearer to 0, is log(1 + p (exp(-|step a|) - 1)) with p <= 1/2: never near log 0.
+        # the end nearer to 0, is log(1 - p (1 - exp(-|step a|))) with p <= 1/2: never near log 0.
         size = jnp.abs(hidden_input)
         share = jax.nn.sigmoid(-jnp.minimum(beta, self.beta) * size)
-        rest = jnp.log1p(share * jnp.expm1(-jnp.abs(step) * size))
+        rest = log_one_minus(share, jnp.abs(step) * size)
         each = step * (jnp.maximum(hidden_input, 0.0) + _LOG_2) + jnp.sign(step) * rest
         return step * (visible - base) + jnp.sum(each)
 
@@ -90,9 +90,7 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
 
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         logits = (1 - self.beta) * self.base.logits + self.beta * self.rbm.visible_input(h)
-        base = (1 - self.beta) * (
-            jnp.sum(softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2
-        )
+        base = (1 - self.beta) * (jnp.sum(softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2)
         return self.beta * h @ self.rbm.hidden_bias + jnp.sum(softplus(logits)) - base
 
 

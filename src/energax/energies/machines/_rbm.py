@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies._base import AbstractBipartite, AbstractCentrable
 from energax.energies._parameters import finite_array
+from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.families import Bernoulli
 from energax.energies.machines._softplus import softplus
@@ -259,6 +260,10 @@ def _product(a: RBM, b: RBM) -> RBM:
     )
 
 
+def _again(a: ConditionedRBM, values: Array, mask: Array) -> ConditionedRBM:
+    return ConditionedRBM(a.rbm, *merged(a.values, a.mask, values, mask))
+
+
 def _joint_power(a: JointRBM, beta: Array) -> JointRBM:
     rbm = a.rbm
     return JointRBM(RBM(beta * rbm.weights, beta * rbm.visible_bias, beta * rbm.hidden_bias))
@@ -267,3 +272,4 @@ def _joint_power(a: JointRBM, beta: Array) -> JointRBM:
 PRODUCT[RBM, RBM] = _product
 POWER[JointRBM] = _joint_power
 CONDITION[RBM] = ConditionedRBM
+CONDITION[ConditionedRBM] = _again

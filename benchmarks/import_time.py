@@ -1,0 +1,110 @@
+"""What `import energax` costs over importing jax, equinox and optax.
+
+    python benchmarks/import_time.py
+
+Fresh interpreters in turn: one imports jax, equinox and optax, the next energax as well; the cost
+is the median of the differences. Then `-X importtime` says where it goes.
+Results go to the terminal and to `benchmarks/results/import_time.json`.
+"""
+
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from measuring import CONSOLE, Bar, parser, save, spread, take_turns, versions
+from rich.table import Table
+
+BASE = "import jax, equinox, optax"
+BAR = 0.5
+N_SLOWEST = 15
+
+_CLOCK = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+
+
+def seconds(statements: str) -> float:
+    """How long the statements take in a fresh interpreter, its own start not counted."""
+    command = [sys.executable, "-c", _CLOCK.format(statements)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def breakdown() -> list[dict[str, Any]]:
+    """Where the seconds under `import energax` go, the most first.
+
+    A package that one of energax's modules imports counts with all that it imports in turn; a
+    module of energax counts alone.
+    """
+    command = [sys.executable, "-X", "importtime", "-c", f"{BASE}; import energax"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stderr.splitlines()
+    parts: list[dict[str, Any]] = []
+    importers: list[tuple[int, str]] = []
+    # A module's line comes after those of the modules it imported, which are indented deeper:
+    # read backwards, importers come before what they import.
+    for line in reversed(lines):
+        own, cumulative, name = line.removeprefix("import time:").split("|", 2)
+        if not own.strip().isdigit():
+            continue
+        depth, name = len(name) - len(name.lstrip()), name.strip()
+        while importers and importers[-1][0] >= depth:
+            importers.pop()
+        importer = importers[-1][1] if importers else ""
+        importers.append((depth, name))
+        if _is_ours(name):
+            parts.append({"module": name, "seconds": int(own) / 1e6, "asked_by": importer})
+        elif _is_ours(importer):
+            parts.append({"module": name, "seconds": int(cumulative) / 1e6, "asked_by": importer})
+    return sorted(parts, key=lambda part: -part["seconds"])
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] == "energax"
+
+
+def main() -> None:
+    options = parser(__doc__, "import_time")
+    options.add_argument("--rounds", type=int, help="pairs of interpreters (11; quick: 2)")
+    arguments = options.parse_args()
+    rounds = arguments.rounds or (2 if arguments.quick else 11)
+
+    times = take_turns(
+        {
+            "base": lambda: seconds(BASE),
+            "energax": lambda: seconds(f"{BASE}; import energax"),
+        },
+        rounds,
+    )
+    pairs = zip(times["energax"], times["base"], strict=True)
+    differences = [full - base for full, base in pairs]
+    CONSOLE.print(f"{BASE}: {spread(times['base'])} s", highlight=False)
+    CONSOLE.print(f"import energax on top of it: {spread(differences)} s", highlight=False)
+
+    parts = breakdown()
+    table = Table(title="Slowest imports under energax (slowed by the accounting itself)")
+    table.add_column("package, with all it imports, or module of energax, alone")
+    table.add_column("ms", justify="right")
+    table.add_column("asked for by")
+    for part in parts[:N_SLOWEST]:
+        table.add_row(part["module"], f"{1000 * part['seconds']:.1f}", part["asked_by"])
+    rest = [part["seconds"] for part in parts[N_SLOWEST:]]
+    table.add_row(f"{len(rest)} others", f"{1000 * sum(rest):.1f}", "")
+    CONSOLE.print(table)
+
+    bar = Bar("seconds of importing energax itself", statistics.median(differences), BAR)
+    CONSOLE.print(str(bar), highlight=False)
+    save(
+        arguments,
+        "import_time",
+        {
+            "versions": versions("energax", "jax", "equinox", "optax", "scipy", "rich"),
+            "rounds": rounds,
+            "base_seconds": times["base"],
+            "energax_seconds": times["energax"],
+            "differences": differences,
+            "breakdown": parts,
+            "bars": [{**vars(bar), "passed": bar.passed}],
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A peer: a worker process in an environment of its own, timed on request."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from environments import python_of
+
+_SCRIPTS = Path(__file__).parent / "peers"
+
+
+class Peer:
+    """A running worker. To be used in a `with` statement, which ends it.
+
+    **Arguments:**
+
+    - `script`: its file in `benchmarks/peers`.
+    - `environment`: a name in `environments.REQUIREMENTS`.
+    - `settings`: what its tasks are made from; warmed up when this returns.
+    """
+
+    def __init__(self, script: str, environment: str, settings: dict[str, Any]):
+        self._name = script
+        variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        self._process = subprocess.Popen(
+            [str(python_of(environment)), str(_SCRIPTS / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        hello = self._ask(settings)
+        self.tasks: list[str] = hello["tasks"]
+        self.versions: dict[str, str] = hello["versions"]
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def block(self, task: str, n_steps: int) -> Callable[[], float]:
+        """A block for `take_turns`: the seconds one of `n_steps` steps of `task` takes."""
+        return lambda: self._ask({"task": task, "steps": n_steps})["seconds"] / n_steps
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the peer {self._name} ended; what it said stands above")
+        return json.loads(line)

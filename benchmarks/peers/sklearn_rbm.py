@@ -1,0 +1,31 @@
+"""scikit-learn's BernoulliRBM, one minibatch of its `fit` at a time: PCD-1 in float32."""
+
+import numpy as np
+from serving import Tasks, batches, serve
+from sklearn.neural_network import BernoulliRBM
+
+
+def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+    data = rows.astype(np.float32)
+    size = settings["batch_size"]
+    rbm = BernoulliRBM(
+        n_components=settings["n_hidden"],
+        batch_size=size,
+        learning_rate=0.01,
+        n_iter=1,
+        random_state=0,
+    )
+    rbm.fit(data[: 10 * size])  # makes the parameters and chains, all float32 like the data
+    next_batch = batches(data, settings)
+    generator = np.random.RandomState(0)
+
+    def pcd1(steps: int) -> None:
+        # `partial_fit` would turn the batch to float64; `fit` loops over this.
+        for _ in range(steps):
+            rbm._fit(next(next_batch), generator)
+
+    return {"pcd1": pcd1}
+
+
+if __name__ == "__main__":
+    serve(make_tasks, "scikit-learn", "numpy", "scipy")

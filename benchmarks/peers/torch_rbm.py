@@ -1,0 +1,85 @@
+"""An RBM in plain eager PyTorch, written the short way: CD-1, PCD-1 and annealing."""
+
+import math
+
+import numpy as np
+import torch
+from serving import Tasks, batches, serve
+
+LEARNING_RATE = 0.01
+
+
+class RBM:
+    """Weights (visible, hidden) and the two layers' biases."""
+
+    def __init__(self, n_visible: int, n_hidden: int, scale: float):
+        self.W = scale * torch.randn(n_visible, n_hidden)
+        self.b = torch.zeros(n_visible)
+        self.c = torch.zeros(n_hidden)
+
+    def hidden(self, v):
+        return torch.sigmoid(v @ self.W + self.c)
+
+    def visible(self, h):
+        return torch.sigmoid(h @ self.W.T + self.b)
+
+    def learn(self, v0, h0, v1, h1):
+        n = len(v0)
+        self.W += LEARNING_RATE / n * (v0.T @ h0 - v1.T @ h1)
+        self.b += LEARNING_RATE * (v0.mean(0) - v1.mean(0))
+        self.c += LEARNING_RATE * (h0.mean(0) - h1.mean(0))
+
+
+def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+    torch.manual_seed(0)
+    torch.set_num_threads(settings["threads"])
+    torch.set_grad_enabled(False)
+    data = torch.from_numpy(rows).float()
+    sizes = settings["n_visible"], settings["n_hidden"]
+    n_chains = settings["batch_size"]
+    next_batch = batches(data, settings)
+
+    student = RBM(*sizes, scale=0.01)
+
+    def cd1(steps: int) -> None:
+        for _ in range(steps):
+            v0 = next(next_batch)
+            h0 = student.hidden(v0)
+            v1 = torch.bernoulli(student.visible(torch.bernoulli(h0)))
+            student.learn(v0, h0, v1, student.hidden(v1))
+
+    persistent = RBM(*sizes, scale=0.01)
+    chains = torch.bernoulli(torch.full((n_chains, sizes[0]), 0.5))
+
+    def pcd1(steps: int) -> None:
+        nonlocal chains
+        for _ in range(steps):
+            v0 = next(next_batch)
+            h0 = persistent.hidden(v0)
+            h = torch.bernoulli(persistent.hidden(chains))
+            chains = torch.bernoulli(persistent.visible(h))
+            persistent.learn(v0, h0, chains, persistent.hidden(chains))
+
+    model = RBM(*sizes, scale=0.05)
+    rate = (data.sum(0) + 0.5) / (len(data) + 1)
+    base = torch.log(rate) - torch.log1p(-rate)
+
+    def anneal(steps: int) -> None:
+        betas = torch.linspace(0, 1, steps + 1).tolist()
+        v = torch.bernoulli(rate.expand(n_chains, -1))
+        log_weight = torch.zeros(n_chains)
+        for before, beta in zip(betas[:-1], betas[1:], strict=True):
+            inputs = v @ model.W + model.c
+            log_weight += (beta - before) * (v @ (model.b - base))
+            log_weight += torch.nn.functional.softplus(beta * inputs).sum(1)
+            log_weight -= torch.nn.functional.softplus(before * inputs).sum(1)
+            h = torch.bernoulli(torch.sigmoid(beta * inputs))
+            logits = (1 - beta) * base + beta * (h @ model.W.T + model.b)
+            v = torch.bernoulli(torch.sigmoid(logits))
+        assert math.isfinite(log_weight.sum().item())
+
+    return {"cd1": cd1, "pcd1": pcd1, "anneal": anneal}
+
+
+if __name__ == "__main__":
+    serve(make_tasks, "torch", "numpy")

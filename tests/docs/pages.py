@@ -1,0 +1,198 @@
+"""The documentation's pages as programs: run their code, compare and refresh what they show.
+
+    python tests/docs/pages.py                       # refresh every page's outputs and tables
+    python tests/docs/pages.py docs/tutorials/1_first_model.md
+
+On a page,
+
+- every fenced `python` block runs, in order, in one namespace and one empty folder, unless the line
+  before it is `<!-- not run -->`; a `text` block right after it shows what it printed;
+- every `console` block's `$ energax ...` lines run in that folder as well, and the lines under
+  them show what they printed;
+- what stands between `<!-- from examples/NAME.py -->` and `<!-- end -->` is that script's `table`
+  of the numbers in `docs/explanation/figures/NAME.json`.
+
+Numbers in outputs differ between machines, so a page is compared with its numbers left out.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FIGURES = DOCS / "explanation" / "figures"
+
+_BLOCK = re.compile(
+    r"^(?P<skip><!-- not run -->\n+)?```(?P<kind>python|console)\n(?P<code>.*?)^```\n"
+    r"(?:\n*```text\n(?P<shown>.*?)^```\n)?",
+    re.MULTILINE | re.DOTALL,
+)
+_TABLE = re.compile(
+    r"(?<=<!-- from )(?P<script>examples/\w+\.py) -->\n(?P<shown>.*?)\n<!-- end -->", re.DOTALL
+)
+_NUMBER = re.compile(r"(?<![A-Za-z_])[-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|nan|inf)(?![A-Za-z_])")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a page that runs."""
+
+    kind: str
+    code: str
+    line: int
+    """Where the code begins in its file, from 1."""
+    shown: str | None
+    """What the page says it prints."""
+    span: tuple[int, int]
+    """Of the whole block in the page's text."""
+    printed: str = ""
+
+
+def with_code() -> list[Path]:
+    """The pages that hold anything to run."""
+    pages = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    return [page for page in pages if any(True for _ in blocks(page))]
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page that run."""
+    text = page.read_text(encoding="utf-8")
+    for found in _BLOCK.finditer(text):
+        if found["skip"] is None:
+            line = text[: found.start("code")].count("\n") + 1
+            yield Block(found["kind"], found["code"], line, found["shown"], found.span())
+
+
+def run(page: Path) -> list[Block]:
+    """Run a page in the current folder; its blocks with what they printed."""
+    done = []
+    with _module(page.stem) as namespace:
+        for block in blocks(page):
+            if block.kind == "python":
+                printed = run_python(block.code, namespace, str(page), block.line)
+            else:
+                printed = _run_console(block.code)
+            done.append(Block(**{**vars(block), "printed": printed}))
+    return done
+
+
+def run_python(code: str, namespace: dict, name: str, line: int = 1) -> str:
+    """Run code whose errors point at `line` of the file `name`; what it printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
+    return printed.getvalue()
+
+
+@contextlib.contextmanager
+def _module(name: str) -> Iterator[dict]:
+    """The namespace of a module of its own, and the registry of file classes left as it was."""
+    from energax.io import _registry
+
+    module = types.ModuleType(f"page_{name}")
+    kept = dict(_registry.CLASSES)
+    sys.modules[module.__name__] = module
+    try:
+        yield module.__dict__
+    finally:
+        del sys.modules[module.__name__]
+        _registry.CLASSES.clear()
+        _registry.CLASSES.update(kept)
+
+
+namespace = _module
+
+
+def _run_console(code: str) -> str:
+    """Run `$ energax ...` lines; the block as it would look in a terminal of 80 columns."""
+    from energax.cli._app import run as run_command
+
+    lines = []
+    for command in _commands(code):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            status = run_command(shlex.split(command)[1:])
+        if status != 0:
+            raise AssertionError(f"`{command}` ended with {status}: {printed.getvalue()}")
+        lines += [f"$ {command}", *printed.getvalue().rstrip().splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _commands(code: str) -> list[str]:
+    commands = [line[2:] for line in code.splitlines() if line.startswith("$ ")]
+    for command in commands:
+        if not command.startswith("energax "):
+            raise ValueError(f"only energax runs on a page, got `{command}`")
+    return commands
+
+
+def alike(shown: str, printed: str) -> bool:
+    """Whether two outputs agree, numbers and line breaks apart."""
+    return _words(shown) == _words(printed)
+
+
+def _words(text: str) -> str:
+    # Brackets of arrays stand against their numbers or not, as the widths fall out.
+    text = re.sub(r"([\[\](){}])", r" \1 ", _NUMBER.sub("#", text))
+    return " ".join(text.split())
+
+
+def tables(page: Path) -> list[tuple[str, str, tuple[int, int]]]:
+    """What a page shows of each script's numbers, what it should show, and where it stands."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        (found["shown"].strip(), _table(found["script"]), found.span("shown"))
+        for found in _TABLE.finditer(text)
+    ]
+
+
+def _table(script: str) -> str:
+    numbers = json.loads((FIGURES / f"{Path(script).stem}.json").read_text(encoding="utf-8"))
+    spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.table(numbers).strip()
+
+
+def refresh(page: Path) -> None:
+    """Run a page and write into it what it printed, its tables, and the pictures it made."""
+    text = page.read_text(encoding="utf-8")
+    for _, wanted, (start, end) in reversed(tables(page)):
+        text = f"{text[:start]}\n{wanted}\n{text[end:]}"
+    page.write_text(text, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        done = run(page)
+        for name in re.findall(r"!\[[^]]*\]\(figures/(\w+\.png)\)", text):
+            if Path(name).exists():
+                (page.parent / "figures").mkdir(exist_ok=True)
+                shutil.copy(name, page.parent / "figures" / name)
+    for block in reversed(done):
+        start, end = block.span
+        whole = text[start:end]
+        if block.kind == "console":
+            new = f"```console\n{block.printed}```\n"
+        elif block.printed:
+            new = f"```python\n{block.code}```\n\n```text\n{block.printed.rstrip()}\n```\n"
+        else:
+            new = f"```python\n{block.code}```\n"
+        text = text[:start] + (whole if whole == new else new) + text[end:]
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for given in map(Path, sys.argv[1:]) if sys.argv[1:] else with_code():
+        print(f"{given}", file=sys.stderr)
+        refresh(given.resolve())

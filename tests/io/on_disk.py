@@ -1,0 +1,142 @@
+"""Small models, what it means to be the same to the bit, and how a refusal reads."""
+
+import itertools
+import json
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from energax import energies, spaces
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def rbm(n_visible=4, n_hidden=3):
+    return energies.RBM(normal(0, n_visible, n_hidden), normal(1, n_visible), normal(2, n_hidden))
+
+
+def quadratic(x):
+    return -jnp.sum(x**2)
+
+
+def moments(x):
+    return jnp.stack([jnp.sum(x), jnp.sum(x**2)])
+
+
+class Network(eqx.Module):
+    layers: list[jax.Array]
+    activation: Callable
+
+    def __init__(self, *sizes):
+        self.layers = [normal(i, n, m) for i, (m, n) in enumerate(itertools.pairwise(sizes))]
+        self.activation = jax.nn.softplus
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = self.activation(layer @ x)
+        return jnp.sum(x)
+
+
+BERNOULLI = energies.Bernoulli(jnp.linspace(-1.0, 1.0, 4))
+GAUSSIAN = energies.Gaussian(normal(3, 2), jnp.array([0.5, 2.0]))
+NETWORK = energies.NeuralEnergy(Network(2, 8, 8), spaces.Real(2))
+JOINT = spaces.Joint(image=spaces.Box((2, 2), 0.0, jnp.inf), label=spaces.Categorical((), 5))
+BITS = energies.NeuralEnergy(quadratic, spaces.Binary(4))
+
+
+MODELS = {
+    "Real": lambda: spaces.Real((2, 3)),
+    "Box": lambda: spaces.Box(3, jnp.array([0.0, -jnp.inf, -1.0]), jnp.inf),
+    "Binary": lambda: spaces.Binary(5),
+    "Spin": lambda: spaces.Spin((2, 2)),
+    "Categorical": lambda: spaces.Categorical(4, 7),
+    "Count": lambda: spaces.Count(3, total=9),
+    "Joint": lambda: JOINT,
+    "Clamped": lambda: spaces.Clamped(
+        spaces.Binary(3), jnp.array([1.0, 0.0, 0.0]), jnp.array([True, False, True])
+    ),
+    "Bernoulli": lambda: BERNOULLI,
+    "Exponential": lambda: energies.Exponential(jnp.array([0.5, 2.0])),
+    "Gaussian": lambda: GAUSSIAN,
+    "MultivariateGaussian": lambda: energies.MultivariateGaussian(
+        jnp.zeros(2), jnp.array([[2.0, 0.3], [0.3, 1.0]])
+    ),
+    "Poisson": lambda: energies.Poisson(jnp.array([0.5, 3.0])),
+    "Softmax": lambda: energies.Softmax(normal(4, 2, 3)),
+    "Uniform": lambda: energies.Uniform(spaces.Box(2, -1.0, 1.0)),
+    "ExponentialFamily": lambda: energies.ExponentialFamily(
+        moments, jnp.array([0.1, -0.5]), spaces.Real(3)
+    ),
+    "NeuralEnergy": lambda: NETWORK,
+    "RBM": rbm,
+    "JointRBM": lambda: rbm().joint,
+    "ConditionedRBM": lambda: energies.condition(
+        rbm(), np.array([1, 0, 0, 1]), np.array([True, False, False, False])
+    ),
+    "AnnealedRBM": lambda: energies.path(BERNOULLI, rbm(), 0.25),
+    "GeometricPath": lambda: energies.path(GAUSSIAN, NETWORK, 0.75),
+    "Product": lambda: energies.product([rbm(), BITS, energies.freeze(rbm(4, 1))]),
+    "Tempered": lambda: rbm() ** 0.3,
+    "Shifted": lambda: GAUSSIAN * energies.Gaussian(jnp.ones(2), 1.0),
+    "Frozen": lambda: energies.freeze(NETWORK**2.0),
+    "Mixture": lambda: energies.mixture([BERNOULLI, energies.Bernoulli(normal(5, 4))], [0.2, 0.8]),
+    "MixtureOfEnergies": lambda: energies.mixture([rbm(), rbm(4, 2)]),
+    "Conditioned": lambda: energies.condition(
+        NETWORK, np.array([0.0, 2.0]), np.array([False, True])
+    ),
+    "ConditionedParts": lambda: energies.condition(
+        energies.NeuralEnergy(lambda x: jnp.sum(x["image"]), JOINT), {"label": 3}
+    ),
+}
+
+
+def changed(model):
+    """The same structure with other numbers."""
+    return jax.tree.map(
+        lambda leaf: leaf + leaf.dtype.type(1) if eqx.is_inexact_array(leaf) else leaf, model
+    )
+
+
+def assert_same(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert type(a) is type(b)
+        if isinstance(b, jax.Array | np.ndarray | np.generic):
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
+            if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+                assert jax.random.key_impl(a) == jax.random.key_impl(b)
+                a, b = jax.random.key_data(a), jax.random.key_data(b)
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        else:
+            assert repr(a) == repr(b)
+
+
+def refusal(function, path, *words):
+    """The one line of the `ValueError`, which must name the path and leave the folder alone."""
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        function()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message, message
+    assert sorted(path.parent.iterdir()) == before
+
+
+def edit(path, *, tensors=None, drop=(), description=None, text=None):
+    """Write the file again with some of it changed: a lie of the kind under test."""
+    with safe_open(path, framework="numpy") as file:
+        content = json.loads(file.metadata()["energax"])
+    arrays = {k: v for k, v in load_file(path).items() if k not in drop} | (tensors or {})
+    if description is not None:
+        content = description(content) or content
+    save_file(arrays, path, metadata={"energax": json.dumps(content) if text is None else text})

@@ -1,0 +1,126 @@
+"""What a kernel keeps of the energy: stale after the energy changed, right after a refresh."""
+
+import energax as ex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import registry
+from enumerated_moves import moves, states_of
+
+CHANGES = {
+    "rbm": (lambda: registry._rbm(seed=0), lambda: registry._rbm(seed=5)),
+    "rbm.joint": (lambda: registry._rbm(3, 2).joint, lambda: registry._rbm(3, 2, seed=5).joint),
+    "table of spins": (
+        lambda: registry._table(ex.Spin(3), seed=0),
+        lambda: registry._table(ex.Spin(3), seed=5),
+    ),
+}
+"""An energy, and the same with other parameters."""
+
+TEMPERED = {
+    "annealed rbm": registry.DISCRETE["annealed rbm"],
+    "geometric path": registry.DISCRETE["geometric path"],
+    "path of shifted factors": lambda: ex.path(
+        ex.Bernoulli(jnp.zeros(4)) ** 0.5, registry._rbm() * ex.Bernoulli(jnp.ones(4)), 0.3
+    ),
+}
+"""Energies with a beta that annealing moves."""
+
+changes = pytest.mark.parametrize(
+    ("kernel_name", "energy_name"),
+    [
+        ("random walk", "rbm"),
+        ("random walk", "table of spins"),
+        ("block gibbs", "rbm"),
+        ("block gibbs", "rbm.joint"),
+    ],
+)
+
+
+def _worst(made) -> float:
+    return float(np.abs(made.target @ made.matrix - made.target).max())
+
+
+@changes
+def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(
+    kernel_name, energy_name, x64
+):
+    before, after = (make() for make in CHANGES[energy_name])
+    kernel = registry.KERNELS[kernel_name](after)
+
+    def stale(x, key):
+        return kernel.init(before, x, key)
+
+    def refreshed(x, key):
+        return kernel.refresh(after, stale(x, key))
+
+    assert _worst(moves(kernel, after, start=stale)) > 1e-3
+    assert _worst(moves(kernel, after, start=refreshed)) < 1e-12
+
+
+@changes
+def test_refreshing_is_starting_again(kernel_name, energy_name):
+    before, after = (make() for make in CHANGES[energy_name])
+    kernel = registry.KERNELS[kernel_name](after)
+    x = states_of(after.space)[3]
+    stale, fresh = (kernel.init(energy, x, ex.key(0)) for energy in (before, after))
+    leaves = [jax.tree.leaves(s) for s in (stale, kernel.refresh(after, stale), fresh)]
+    assert any((a != c).any() for a, _, c in zip(*leaves, strict=True))
+    for _, b, c in zip(*leaves, strict=True):
+        np.testing.assert_allclose(b, c, rtol=1e-6)
+
+
+@pytest.mark.parametrize("energy_name", TEMPERED)
+@pytest.mark.parametrize("kernel_name", registry.KERNELS)
+def test_retempering_is_refreshing(kernel_name, energy_name, x64):
+    path = TEMPERED[energy_name]()
+    kernel = registry.KERNELS[kernel_name](path)
+    try:
+        kernel.check(path)
+    except ValueError:
+        pytest.skip("does not move on this energy")
+    x = states_of(path.space)[5]
+    for beta in (0.0, 0.7, 1.0):
+        colder = path.at(beta)
+        state = kernel.init(path, x, ex.key(0))
+        quick = jax.tree.leaves(kernel.retemper(colder, state))
+        for a, b in zip(quick, jax.tree.leaves(kernel.refresh(colder, state)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_retempering_a_power(x64):
+    energy = registry._table(ex.Spin(3))
+    warm, cold = energy**0.5, energy**2.0
+    kernel = ex.RandomWalkMetropolis()
+    x = states_of(energy.space)[5]
+    state = kernel.init(warm, x, ex.key(0))
+    assert float(state.energy) == pytest.approx(0.5 * float(energy.energy(x)), rel=1e-14)
+    state = kernel.retemper(cold, state)
+    assert float(state.energy) == pytest.approx(2 * float(energy.energy(x)), rel=1e-14)
+
+
+def test_retempering_evaluates_no_energy():
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return jnp.sum(x)
+
+    path = ex.path(ex.Uniform(ex.Spin(3)), ex.NeuralEnergy(f, ex.Spin(3)), 0.2)
+    kernel = ex.RandomWalkMetropolis()
+    state = kernel.init(path, jnp.ones(3), ex.key(0))
+    n_calls = len(calls)
+    state = kernel.retemper(path.at(0.9), state)
+    assert len(calls) == n_calls
+    assert float(state.energy) == pytest.approx(float(path.at(0.9).energy(jnp.ones(3))), rel=1e-6)
+
+
+def test_a_state_off_the_box_keeps_its_infinite_energy():
+    energy = ex.NeuralEnergy(lambda x: -x, ex.Box((), 0.0, 1.0))
+    path = ex.path(ex.Uniform(ex.Box((), 0.0, 1.0)), energy, 0.5)
+    kernel = ex.RandomWalkMetropolis()
+    state = kernel.init(path, jnp.asarray(-2.0), ex.key(0))
+    assert np.isposinf(state.energy)
+    assert np.isposinf(kernel.retemper(path.at(0.9), state).energy)
+    assert np.isposinf(kernel.refresh(path.at(0.9), state).energy)

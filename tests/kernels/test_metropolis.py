@@ -1,0 +1,183 @@
+"""The Metropolis test: what it accepts, what it refuses, and what it must not hide.
+
+The statistical tests here are four; an ideal kernel fails one of them, on fresh seeds, with a
+chance below `ALARM`.
+"""
+
+import energax as ex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from energax.kernels import MetropolisHastings, RandomWalkMetropolis
+from energax.sampling import start_chains, step_chains
+from enumerated_moves import moves, registered
+from scipy import stats
+
+ALARM = 1e-4 / 4
+
+TABLES = ["table of bits", "table of spins", "table of labels", "table of a joint"]
+
+
+def _steps(kernel, energy, x, n_steps: int = 1, seed: int = 0):
+    """The chains' states after `n_steps` steps, and what the last step told."""
+    key_init, key_walk = jax.random.split(ex.key(seed))
+
+    @jax.jit
+    def run(x):
+        chains = start_chains(energy, kernel, x, key_init)
+
+        def body(chains, key):
+            return step_chains(energy, kernel, chains, key)
+
+        return jax.lax.scan(body, chains, jax.random.split(key_walk, n_steps))
+
+    chains, info = run(x)
+    return chains, jax.tree.map(lambda leaf: leaf[-1], info)
+
+
+@pytest.mark.parametrize("energy_name", TABLES)
+def test_downhill_by_the_ratio_of_probabilities_and_uphill_always(energy_name):
+    made = registered("random walk", energy_name)
+    p, matrix = made.target, made.matrix
+    # Half of the outcomes accept, the last draw of a step; those show where a proposal leads.
+    accepting = made.reached[:, 1::2]
+    ratio = np.minimum(1.0, p[accepting] / p[:, None])
+    np.testing.assert_allclose(made.acceptance[:, 1::2], ratio, rtol=1e-12)
+    np.testing.assert_array_equal(made.acceptance[:, 0::2], made.acceptance[:, 1::2])
+    assert (ratio < 1).any()
+    assert (made.reached[:, 0::2] == np.arange(len(p))[:, None]).all()
+    flow = p[:, None] * matrix
+    np.testing.assert_allclose(flow, flow.T, rtol=0, atol=1e-15)
+
+
+def test_every_neighbour_is_proposed_equally_often():
+    made = registered("random walk", "table of labels")
+    proposals = np.zeros((9, 9))
+    np.add.at(
+        proposals,
+        (np.arange(9)[:, None], made.reached[:, 1::2]),
+        1 / made.reached[:, 1::2].shape[1],
+    )
+    np.testing.assert_allclose(proposals, proposals.T)
+    assert ((proposals > 0).sum(1) == 4).all()  # either of two labels to either other value
+    np.testing.assert_allclose(proposals[proposals > 0], 0.25)
+
+
+def test_proposals_outside_a_box_are_refused():
+    energy = ex.Uniform(ex.Box(2, -1.0, 3.0))
+    x = jax.vmap(energy.draw)(jax.random.split(ex.key(0), 20_000))
+    chains, info = _steps(RandomWalkMetropolis(2.0), energy, x)
+    assert bool(jnp.all((chains.x >= -1) & (chains.x <= 3)))
+    # The chance to stay inside, over both coordinates, of normal steps of width 2.
+    w = 4 / 2
+    inside = (
+        (2 * stats.norm.cdf(w) - 1) - 2 * (stats.norm.pdf(0) - stats.norm.pdf(w)) / w
+    ) ** 2
+    seen = np.asarray(info.acceptance, np.float64)
+    assert set(np.unique(seen)) == {0.0, 1.0}
+    z = (seen.mean() - inside) / np.sqrt(inside * (1 - inside) / len(seen))
+    assert 2 * stats.norm.sf(abs(z)) > ALARM
+
+
+def test_an_energy_that_is_nothing_outside_its_box_is_no_failure():
+    # log x is NaN below zero, where no state lies.
+    energy = ex.NeuralEnergy(lambda x: jnp.log(x) - x, ex.Box((), 0.0, jnp.inf))
+    x = jnp.full((500,), 0.1)
+    chains, _ = _steps(RandomWalkMetropolis(1.0), energy, x, n_steps=50)
+    assert bool(jnp.all(jnp.isfinite(chains.energy)))
+    assert bool(jnp.all(chains.x > 0))
+    assert float(chains.x.mean()) > 1
+
+
+def test_counts_stay_counts_and_keep_their_distribution():
+    energy = ex.Poisson(jnp.array([0.5, 3.0]))
+    x = jax.vmap(energy.draw)(jax.random.split(ex.key(1), 200_000))
+    chains, info = _steps(RandomWalkMetropolis(), energy, x)
+    assert chains.x.dtype == jnp.int32
+    assert int(chains.x.min()) == 0
+    assert float(info.acceptance.min()) == 0.0  # from 0 down
+    for column, rate in enumerate((0.5, 3.0)):
+        seen = np.bincount(np.asarray(chains.x[:, column]))
+        expected = stats.poisson.pmf(np.arange(len(seen)), rate) * len(x)
+        kept = expected > 5
+        statistic = ((seen - expected) ** 2 / expected)[kept].sum()
+        tail = stats.chi2.sf(statistic, kept.sum() - 1)
+        assert 2 * min(tail, 1 - tail) > ALARM
+
+
+def test_counts_with_a_total_keep_it(x64):
+    energy = ex.NeuralEnergy(
+        lambda x: 0.7 * x[0].astype(float) - 0.2 * (x[1] * x[2]).astype(float), ex.Count(3, total=2)
+    )
+    states = [np.array(s, np.int32) for s in np.ndindex(3, 3, 3) if sum(s) == 2]
+    made = moves(RandomWalkMetropolis(), energy, states=states)
+    np.testing.assert_allclose(made.target @ made.matrix, made.target, rtol=0, atol=1e-12)
+    assert (np.linalg.matrix_power(np.eye(6) + made.matrix, 6) > 0).all()
+
+
+def test_infinite_energies_are_refused_and_left():
+    # Even labels are excluded: 1 and 3 are not neighbours of each other through a state allowed.
+    levels = jnp.array([jnp.inf, 0.0, jnp.inf, 1.0])
+    energy = ex.NeuralEnergy(lambda x: -levels[x], ex.Categorical((), 4))
+    x = jnp.repeat(jnp.arange(4, dtype=jnp.int32), 500)
+    chains, info = _steps(RandomWalkMetropolis(), energy, x)
+    started, ended = np.asarray(x), np.asarray(chains.x)
+    allowed = np.isin(started, (1, 3))
+    assert np.isin(ended[allowed], (1, 3)).all()
+    moved = ended != started
+    # From where p = 0 every step to a finite energy is uphill; none to another infinite one.
+    assert np.isin(ended[~allowed & moved], (1, 3)).all()
+    assert (np.asarray(info.acceptance)[~allowed & moved] == 1).all()
+    assert (~np.isin(ended[~allowed & ~moved], (1, 3))).all()
+    assert (np.asarray(info.acceptance)[~allowed & ~moved] == 0).all()
+    assert not np.isnan(np.asarray(info.acceptance)).any()
+
+
+@pytest.mark.parametrize("value", [jnp.nan, -jnp.inf])
+def test_a_failing_energy_stays_visible(value):
+    energy = ex.NeuralEnergy(lambda x: jnp.where(x > 1, -value, -(x**2)), ex.Real())
+    chains, _ = _steps(RandomWalkMetropolis(1.0), energy, jnp.zeros((100,)), n_steps=100)
+    failed = np.asarray(chains.x) > 1
+    assert failed.mean() > 0.9
+    assert not np.isfinite(np.asarray(chains.energy)[failed]).any()
+    assert np.isfinite(np.asarray(chains.energy)[~failed]).all()
+
+
+def test_a_proposal_of_nan_stays_visible():
+    energy = ex.Gaussian(jnp.zeros(2))
+    kernel = MetropolisHastings(lambda key, x: jnp.full_like(x, jnp.nan))
+    chains, _ = _steps(kernel, energy, jnp.zeros((3, 2)))
+    assert bool(jnp.all(jnp.isnan(chains.energy)))
+    again = jax.vmap(kernel.refresh, in_axes=(None, 0))(energy, chains)
+    assert bool(jnp.all(jnp.isnan(again.energy)))
+
+
+def _doubling(corrected: bool) -> MetropolisHastings:
+    def propose(key, x):
+        return x * jnp.exp(0.8 * jax.random.normal(key, x.shape))
+
+    def log_ratio(x, y):
+        return jnp.sum(jnp.log(y) - jnp.log(x))
+
+    return MetropolisHastings(propose, log_ratio if corrected else None)
+
+
+def test_a_multiplicative_walk_needs_its_correction():
+    energy = ex.Exponential(jnp.array([2.0]))
+    x = jax.vmap(energy.draw)(jax.random.split(ex.key(2), 100_000))
+
+    def p_value(corrected):
+        chains, _ = _steps(_doubling(corrected), energy, x, seed=3)
+        return stats.kstest(np.asarray(chains.x[:, 0]), "expon", (0, 0.5)).pvalue
+
+    assert p_value(True) > ALARM
+    assert p_value(False) < 1e-12
+
+
+def test_settings_are_checked():
+    for step_size in (0.0, -1.0, np.inf, np.nan, [0.1, 0.2]):
+        with pytest.raises(ValueError, match="step_size"):
+            RandomWalkMetropolis(step_size)
+    with pytest.raises(ValueError, match="must have shape"):
+        _steps(MetropolisHastings(lambda key, x: x[:1]), ex.Gaussian(jnp.zeros(2)), jnp.zeros((3, 2)))
