@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
-from measuring import CONSOLE, Bar, parser, save, spread, take_turns, versions
+from measuring import CONSOLE, Bar, parser, save, spread, take_turns, versions, warn_if_busy
 from rich.table import Table
 
 BASE = "import jax, equinox, optax"
@@ -66,6 +66,7 @@ def main() -> None:
     arguments = options.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 11)
 
+    load = warn_if_busy()
     times = take_turns(
         {
             "base": lambda: seconds(BASE),
@@ -96,6 +97,7 @@ def main() -> None:
         "import_time",
         {
             "versions": versions("energax", "jax", "equinox", "optax", "scipy", "rich"),
+            "load_before": load,
             "rounds": rounds,
             "base_seconds": times["base"],
             "energax_seconds": times["energax"],

@@ -121,8 +121,25 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
-def peak_megabytes() -> float:
-    """The most memory this process has held so far."""
+def warn_if_busy() -> float:
+    """The machine's load of the last minute, with a warning if others are at work."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        CONSOLE.print(
+            f"[yellow]the load average is {load:.1f} before anything is timed: other programs are"
+            " running, and these numbers are not worth keeping[/yellow]",
+            highlight=False,
+        )
+    return load
+
+
+def peak_mebibytes() -> float:
+    """The most memory this process has held so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux getrusage's figure starts from that of the process that started this one.
+        lines = status.read_text().splitlines()
+        return next(int(s.split()[1]) for s in lines if s.startswith("VmHWM:")) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

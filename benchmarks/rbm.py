@@ -33,7 +33,7 @@ from measuring import (
     CONSOLE,
     Bar,
     parser,
-    peak_megabytes,
+    peak_mebibytes,
     per_step,
     ratios,
     save,
@@ -41,6 +41,7 @@ from measuring import (
     take_turns,
     use_cores,
     versions,
+    warn_if_busy,
 )
 from peer import Peer
 from rich.table import Table
@@ -262,9 +263,10 @@ def main() -> None:
     rounds = arguments.rounds or (3 if arguments.quick else 11)
     n_steps = arguments.steps or (20 if arguments.quick else 200)
     use_cores(THREADS)
+    load = warn_if_busy()
 
     rows = load_rows(max(20_000, n_steps * BATCH))
-    memory = {"before the first program": peak_megabytes()}
+    memory = {"before the first program": peak_mebibytes()}
     programs, compile_seconds = {}, {}
     for task, make in (
         ("cd1", lambda: training(ex.ContrastiveDivergence(n_steps=1), rows, n_steps)),
@@ -275,7 +277,7 @@ def main() -> None:
         ("anneal", lambda: annealing(rows, n_steps)),
     ):
         programs[task], compile_seconds[task] = make()
-        memory[f"after {TASKS[task]}"] = peak_megabytes()
+        memory[f"after {TASKS[task]}"] = peak_mebibytes()
     floors = {
         "cd1": floor(five_products, 5, rows, n_steps),
         "pcd1": floor(six_products, 6, rows, n_steps),
@@ -312,6 +314,7 @@ def main() -> None:
         {
             "versions": versions("energax", "jax", "jaxlib", "numpy", "optax", "equinox"),
             "peer_versions": peer_versions,
+            "load_before": load,
             "threads": THREADS,
             "shape": [N_VISIBLE, N_HIDDEN],
             "batch": BATCH,

@@ -11,14 +11,15 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from energax.diagnostics import mean_and_error
-from energax.kernels import AbstractKernelState, Info
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
+
+import energax as ex
+from energax.diagnostics import mean_and_error
+from energax.kernels import AbstractKernelState, Info
 
 LOW, HIGH = -4.0, 4.0  # beyond these E exceeds 800: exp(-E) is zero in float32
 
@@ -55,9 +56,7 @@ class Climber(ex.AbstractKernel):
         y = state.x + self.step_size * jax.random.normal(key, state.x.shape)
         proposed = energy.energy(y)
         better = proposed < state.energy
-        new = ClimberState(
-            jnp.where(better, y, state.x), jnp.where(better, proposed, state.energy)
-        )
+        new = ClimberState(jnp.where(better, y, state.x), jnp.where(better, proposed, state.energy))
         return new, Info(better.astype(proposed.dtype), new.energy)
 
     def refresh(self, energy: ex.AbstractEnergy, state: ClimberState) -> ClimberState:
@@ -160,9 +159,7 @@ def draw(numbers: dict[str, Any], pictures: dict[str, Any]) -> Figure:
     for name, colour in colours.items():
         ax.plot(steps, pictures[name]["left"], color=colour, label=name)
     ax.axhline(numbers["exact"]["left"], color="black", linewidth=1.3, label="exact")
-    ax.set(
-        title="Share of chains in the left well", xlabel="step", xscale="log", ylim=(0.4, 1.01)
-    )
+    ax.set(title="Share of chains in the left well", xlabel="step", xscale="log", ylim=(0.4, 1.01))
     ax.legend(frameon=False, loc="upper left")
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)

@@ -3,10 +3,10 @@
     python examples/cost_of_z.py --out docs/explanation/figures
 
 Every measurement is a process of its own: the time is the fastest of the repeats, compiling
-apart; the memory is what the process grew by while it compiled and computed. Each sum is done twice, with every
-state held at once and block by block as `energax.exact` does it. The growth is then fitted on all
-but the largest size, and tried on that one before anything is extrapolated. Writes
-`cost_of_z.json` and `cost_of_z.png`.
+apart; the memory is what the process grew by while it compiled and computed. Each sum is done
+twice, with every state held at once and block by block as `energax.exact` does it. The cost of a
+state is then fitted on all but the largest size, and tried on that one before anything is
+extrapolated. Writes `cost_of_z.json` and `cost_of_z.png`.
 """
 
 import argparse
@@ -22,15 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import energax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from energax.exact import all_states, log_partition_enumerated
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure
+
+import energax as ex
+from energax.exact import all_states, log_partition_enumerated
 
 YEAR = 365.25 * 24 * 3600
 AGE_OF_THE_UNIVERSE = 13.8e9 * YEAR  # Planck Collaboration (2018), table 2
@@ -237,17 +238,22 @@ def table(numbers: dict[str, Any]) -> str:
                 f" {duration(fit['seconds_a_state'] * states)}* | *as above* |"
                 f" *{memory_of_states(states * size)}* |"
             )
-        fitted_on = ", ".join(map(str, fit["sizes"]))
+        fitted_on = f"fitted at {', '.join(map(str, fit['sizes']))} {name}"
+        if len(fit["sizes"]) > 1:
+            low, high = 1e9 * fit["lowest"], 1e9 * fit["highest"]
+            fitted_on += f", where it lay between {low:.2g} and {high:.2g} ns"
         lines += [
             "",
             f"Slanted rows are extrapolated, at {1e9 * fit['seconds_a_state']:.2g} ns a state"
-            f" (fitted at {fitted_on} {name}, where it lay between {1e9 * fit['lowest']:.2g} and"
-            f" {1e9 * fit['highest']:.2g} ns). Tried on {fit['tried_on']} {name}, which the fit"
-            f" had not seen: {duration(fit['predicted'])} predicted,"
-            f" {duration(fit['measured'])} measured.",
+            f" ({fitted_on}). Tried on {fit['tried_on']} {name}, which the fit had not seen:"
+            f" {duration(fit['predicted'])} predicted, {duration(fit['measured'])} measured.",
             "",
         ]
-    floors = [find[kind, min(n for k, n in find if k == kind)]["bytes"] for kind, _ in find]
+    # At size 1 nothing is left to compile: that is what JAX was brought to its size with.
+    compiled = [key for key in find if key[1] > 1]
+    kinds = dict.fromkeys(kind for kind, _ in compiled)
+    floors = [find[kind, min(n for k, n in compiled if k == kind)]["bytes"] for kind in kinds]
+    floors = floors or [0]
     lines.append(
         f"Memory is what the process grew by; {memory(min(floors))} to {memory(max(floors))} of it"
         " is compiling, at any size. Slanted memory is that of the states alone."
@@ -350,7 +356,7 @@ def main() -> None:
     numbers = run(arguments)
     path = arguments.out / "cost_of_z"
     path.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n")
-    draw(numbers).savefig(path.with_suffix(".png"), dpi=110)
+    draw(numbers).savefig(path.with_suffix(".png"), dpi=90)
     print(table(numbers))
 
 

@@ -8,10 +8,11 @@ listing the states of its hidden layer, and by annealing, as it would be for a l
 
 import argparse
 
-import energax as ex
 import jax
-from energax.io import binarise, split
 from sklearn.datasets import load_digits
+
+import energax as ex
+from energax.io import binarise, split
 
 
 def main() -> None:
@@ -62,7 +63,9 @@ def main() -> None:
     for name, rows in (("training", train), ("test", test)):
         score = ex.log_likelihood(run.energy, rows, best)
         print(f"{name} rows: {score.mean:.2f} nats a row, +- {score.row_error:.2f} from the rows")
-    print(f"each pixel by itself: {float(jax.vmap(base.log_prob)(test).mean()):.2f} nats a test row")
+    print(
+        f"each pixel by itself: {float(jax.vmap(base.log_prob)(test).mean()):.2f} nats a test row"
+    )
 
 
 if __name__ == "__main__":

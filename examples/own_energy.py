@@ -8,10 +8,11 @@ is multiplied in, and log Z is annealed and held against quadrature on a grid.
 
 import argparse
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+import energax as ex
 
 
 class Ring(ex.AbstractEnergy):

@@ -1,5 +1,7 @@
 """Annealing an RBM in a plain NumPy loop, float32 throughout."""
 
+from itertools import pairwise
+
 import numpy as np
 from serving import Tasks, serve
 
@@ -24,7 +26,7 @@ def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
         betas = np.linspace(0, 1, steps + 1).tolist()
         v = bernoulli(np.broadcast_to(rate, (n_chains, n_visible)))
         log_weight = np.zeros(n_chains)
-        for before, beta in zip(betas[:-1], betas[1:], strict=True):
+        for before, beta in pairwise(betas):
             inputs = v @ W + c
             log_weight += (beta - before) * (v @ (b - base))
             log_weight += np.log1p(np.exp(beta * inputs)).sum(1)

@@ -1,6 +1,7 @@
 """An RBM in plain eager PyTorch, written the short way: CD-1, PCD-1 and annealing."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
         betas = torch.linspace(0, 1, steps + 1).tolist()
         v = torch.bernoulli(rate.expand(n_chains, -1))
         log_weight = torch.zeros(n_chains)
-        for before, beta in zip(betas[:-1], betas[1:], strict=True):
+        for before, beta in pairwise(betas):
             inputs = v @ model.W + model.c
             log_weight += (beta - before) * (v @ (model.b - base))
             log_weight += torch.nn.functional.softplus(beta * inputs).sum(1)

@@ -11,9 +11,7 @@ import pages
 import pytest
 
 SOURCE = pages.ROOT / "src" / "energax"
-ROOMS = sorted(
-    folder.name for folder in SOURCE.iterdir() if (folder / "__init__.py").exists()
-)
+ROOMS = sorted(folder.name for folder in SOURCE.iterdir() if (folder / "__init__.py").exists())
 ALL_PAGES = sorted([pages.ROOT / "README.md", *pages.DOCS.rglob("*.md")])
 DIRECTIVE = re.compile(r"^::: energax\.(\w+)\.(\w+)$", re.MULTILINE)
 

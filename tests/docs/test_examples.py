@@ -1,6 +1,5 @@
 """Every example runs as a user would run it, with tiny arguments."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +35,6 @@ def test_example_runs(name, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *TINY[name]],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,
         text=True,
     )

@@ -112,14 +112,14 @@ def states_of(space) -> list:
 
 
 def code(x) -> np.ndarray:
-    """A number for each row of small integer states, the same for the same state."""
+    """A number for each row of small integers, the same for the same state."""
     rows = np.concatenate([np.asarray(a).reshape(len(a), -1) for a in jax.tree.leaves(x)], 1)
     return (rows + 1).astype(np.int64) @ 4 ** np.arange(rows.shape[1])
 
 
-def index(states: list, x) -> np.ndarray:
-    """Where each row of `x` stands among `states`."""
-    known = code(stack(states))
+def index(states, x) -> np.ndarray:
+    """Where each row of `x` stands among the rows of `states`."""
+    known = code(states)
     order = np.argsort(known)
     seen = code(x)
     at = order[np.clip(np.searchsorted(known[order], seen), 0, len(known) - 1)]
@@ -149,6 +149,7 @@ def moves(kernel, energy, *, start=None, states: list | None = None) -> Moves:
     key = ex.key(0)
     start = start or (lambda x, key: kernel.init(energy, x, key))
     states = states_of(energy.space) if states is None else states
+    table = stack(states)
 
     def one(x, answers):
         tape = _Tape(answers)
@@ -169,14 +170,19 @@ def moves(kernel, energy, *, start=None, states: list | None = None) -> Moves:
         return each(x, outcomes), jax.vmap(energy.energy)(x)
 
     # Run once on little data: what takes time is compiling.
-    compiled = every.lower(stack(states), outcomes).compile({"xla_backend_optimization_level": 0})
-    (y, probability, info), energies = compiled(stack(states), outcomes)
+    compiled = every.lower(table, outcomes).compile({"xla_backend_optimization_level": 0})
+    (y, probability, info), energies = compiled(table, outcomes)
     assert sizes[-1] == sizes[0]
-    flat = jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), y)
     shape = (len(states), len(outcomes))
+    probability = np.broadcast_to(np.asarray(probability, np.float64), shape)
+    # What cannot happen, such as accepting a state outside the space, leads nowhere.
+    possible = (probability > 0).reshape(-1)
+    flat = jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:])[possible], y)
+    reached = np.repeat(np.arange(shape[0]), shape[1])
+    reached[possible] = index(table, flat)
     return Moves(
-        index(states, flat).reshape(shape),
-        np.broadcast_to(np.asarray(probability, np.float64), shape),
+        reached.reshape(shape),
+        probability,
         np.asarray(info.acceptance, np.float64),
         np.asarray(info.energy, np.float64),
         _normalised(energies),

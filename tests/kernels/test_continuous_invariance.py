@@ -36,10 +36,8 @@ def _pairs() -> list[tuple[str, str]]:
 N_COMPARISONS = 3 * len(_pairs())
 
 
-def _exact(energy, n: int, seed: int) -> np.ndarray:
-    """Independent draws: the energy's own, or from a grid so fine that nothing shows."""
-    if isinstance(energy, AbstractTractable):
-        return np.asarray(jax.vmap(energy.draw)(jax.random.split(ex.key(seed), n)))
+def _from_grid(energy, n: int, seed: int) -> np.ndarray:
+    """Independent draws of a density on a grid so fine that nothing shows."""
     generator = np.random.default_rng(seed)
     one_dimension = energy.space.shape == ()
     points, ends = (60_000, (-4.0, 4.0)) if one_dimension else (600, (-1.0, 1.0))
@@ -53,20 +51,25 @@ def _exact(energy, n: int, seed: int) -> np.ndarray:
 
 
 def _p_values(kernel, energy, seed: int) -> list[float]:
-    @jax.jit
-    def step(x, key):
-        key_init, key_step = jax.random.split(key)
-        chains = start_chains(energy, kernel, jnp.asarray(x), key_init)
-        x = step_chains(energy, kernel, chains, key_step)[0].x
-        return x, jax.vmap(energy.energy)(x)
+    tractable = isinstance(energy, AbstractTractable)
+    rows = None if tractable else _from_grid(energy, 2 * N_CHAINS, seed)
 
-    after, after_energy = step(_exact(energy, N_CHAINS, seed), ex.key(1000 + seed))
-    fresh = _exact(energy, N_CHAINS, 500 + seed)
-    fresh_energy = jax.jit(jax.vmap(energy.energy))(fresh)
-    columns = [(np.asarray(after_energy), np.asarray(fresh_energy))]
-    rows = [np.asarray(x).reshape(N_CHAINS, -1) for x in (after, fresh)]
-    columns += [(rows[0][:, i], rows[1][:, i]) for i in range(rows[0].shape[1])]
-    return [float(stats.ks_2samp(a, b).pvalue) for a, b in columns]
+    @jax.jit
+    def step(key):
+        """One step from half of the exact draws, and the other half."""
+        key_draw, key_init, key_step = jax.random.split(key, 3)
+        if tractable:
+            exact = jax.vmap(energy.draw)(jax.random.split(key_draw, 2 * N_CHAINS))
+        else:
+            exact = jnp.asarray(rows)
+        chains = start_chains(energy, kernel, exact[:N_CHAINS], key_init)
+        after = step_chains(energy, kernel, chains, key_step)[0].x
+        x = jnp.stack([after, exact[N_CHAINS:]])
+        return x.reshape(2, N_CHAINS, -1), jax.vmap(jax.vmap(energy.energy))(x)
+
+    x, e = (np.asarray(a) for a in step(ex.key(seed)))
+    columns = [e, *np.moveaxis(x, -1, 0)]
+    return [float(stats.ks_2samp(*column).pvalue) for column in columns]
 
 
 @pytest.mark.parametrize(("kernel_name", "energy_name"), _pairs())

@@ -2,6 +2,7 @@
 
 import datetime
 import platform
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,6 +170,8 @@ def make_report(
             test_rows=np.asarray(test),
             image_shape=guess_image_shape(train.shape[1:]),
             environment=_environment(seed),
+            sample_steps=sample_steps,
+            commands=_commands(model, data, settings, chains, temperatures, sample_steps, seed),
         ),
         path,
     )
@@ -210,3 +213,27 @@ def _environment(seed: int) -> dict[str, str]:
         "seed of the report": str(seed),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _commands(
+    model: Path,
+    data: Path,
+    settings: dict[str, Any],
+    chains: int,
+    temperatures: int,
+    sample_steps: int,
+    seed: int,
+) -> list[str]:
+    """The command lines that make the report's numbers again."""
+    words = ["energax", "fit", str(data), "--out", str(model)]
+    for name, value in settings.items():
+        if name == "data" or value is None:
+            continue
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-"))
+        else:
+            words += [option, str(value)]
+    again = ["energax", "report", str(model), str(data), "--chains", str(chains)]
+    again += ["--temperatures", str(temperatures), "--sample-steps", str(sample_steps)]
+    return [shlex.join(words), shlex.join([*again, "--seed", str(seed)])]

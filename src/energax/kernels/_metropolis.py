@@ -58,7 +58,7 @@ class RandomWalkMetropolis(AbstractKernel):
         return _at(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return MetropolisState(state.x, energy.energy_of(state.terms), state.terms)
+        return _from_terms(energy, state.x, state.terms)
 
 
 class MetropolisHastings(AbstractKernel):
@@ -117,7 +117,7 @@ class MetropolisHastings(AbstractKernel):
         return _at(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return MetropolisState(state.x, energy.energy_of(state.terms), state.terms)
+        return _from_terms(energy, state.x, state.terms)
 
 
 def accept_or_stay(
@@ -159,6 +159,9 @@ def _holds_nan(x: State) -> Bool[Array, ""]:
 
 
 def _at(energy: AbstractEnergy, x: State) -> MetropolisState:
-    terms = energy.terms(x)
+    return _from_terms(energy, x, energy.terms(x))
+
+
+def _from_terms(energy: AbstractEnergy, x: State, terms: Any) -> MetropolisState:
     value = jnp.where(energy.space.contains(x), energy.energy_of(terms), jnp.inf)
     return MetropolisState(x, jnp.where(_holds_nan(x), jnp.nan, value), terms)

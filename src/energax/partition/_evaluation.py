@@ -16,6 +16,9 @@ from energax.partition._log_partition import AFFORDABLE, log_partition
 from energax.sampling import Draws, sample
 from energax.spaces import AbstractSpace, Binary, Real, State
 
+_DRAWS_A_CHAIN = 50
+"""With fewer, R-hat over many coordinates exceeds its limit even for independent draws."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -114,11 +117,11 @@ def evaluate(
         "samples",
         lambda: sample(
             energy,
-            4 * n_samples,
+            _DRAWS_A_CHAIN * n_samples,
             key=key_sample,
             chains=n_samples,
             warmup=sample_steps,
-            thin=max(1, sample_steps // 10),
+            thin=max(1, sample_steps // 20),
             start=jax.vmap(space.draw)(jax.random.split(key_start, n_samples)),
         ),
     )

@@ -11,7 +11,7 @@ from energax.energies import RBM, AbstractEnergy, unfreeze
 from energax.partition import Evaluation, LogPartition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """What was trained, on what, how well it went, and how to make it again."""
 

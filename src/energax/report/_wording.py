@@ -72,7 +72,7 @@ def comparison(estimate: LogPartition, exact: LogPartition | None) -> list[str]:
     """How the estimate of log Z stands to the exact value, in sentences."""
     if exact is None:
         return [
-            "There is no exact value to compare with: the model has too many states to list.",
+            "There is no exact value to compare with: the model's states cannot all be listed.",
             "Annealing that misses a mode makes log Z too small and likelihoods too high; the"
             " checks in the table would not always notice.",
         ]

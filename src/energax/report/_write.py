@@ -38,10 +38,42 @@ def write_report(report: Report, path: str | Path) -> Path:
     the extra if jinja2 or matplotlib is missing; `OSError` if the file cannot be written.
 
     ```python
+    import tempfile
+    from pathlib import Path
+
+    import energax as ex
+    import numpy as np
     from energax.report import Report, write_report
 
-    # record = Report(title="Digits", ...)
-    # write_report(record, "report.html")
+    rows = np.random.default_rng(0).random((80, 16)) < 0.3
+    train, test = rows[:60], rows[60:]
+    run = ex.fit(
+        ex.RBM.init(ex.key(0), n_visible=16, n_hidden=4),
+        train,
+        ex.PersistentContrastiveDivergence(),
+        key=ex.key(1),
+        steps=100,
+    )
+    report = Report(
+        title="Sixteen pixels",
+        description="Independent pixels, on with probability 0.3",
+        model={"energy": "RBM"},
+        settings={"steps": "100", "seed": "1"},
+        history=run.history,
+        fit_status=run.status,
+        fit_message=run.message,
+        fit_seconds=run.history[-1]["seconds"],
+        evaluation=ex.evaluate(
+            run.energy, train, test, key=ex.key(2), n_temperatures=100, sample_steps=100
+        ),
+        energy=run.energy,
+        train_rows=train,
+        test_rows=test,
+        image_shape=(4, 4),
+        environment={"energax": ex.__version__, "seed": "2"},
+        sample_steps=100,
+    )
+    write_report(report, Path(tempfile.mkdtemp()) / "report.html")
     ```
     """
     check(report)

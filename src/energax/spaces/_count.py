@@ -59,27 +59,28 @@ class Count(AbstractDiscreteSpace):
         return inside if self.total is None else inside & (jnp.sum(x) == self.total)
 
     def state(self, index: Array) -> Int[Array, "..."]:
-        """Compositions of `total` in lexicographic order, the first cell's count largest last."""
+        """Compositions of `total` in order, the first cell's largest count first."""
         if self.total is None:
             raise ValueError(f"{self} has infinitely many states: give it a total to number them")
         cells, total = size_of(self.shape), self.total
-        # ways[k, r]: how many ways k cells share r units, for the cells that come after.
-        ways = np.array(
+        # before[k, r]: with k cells still to come, how many compositions leave fewer than r units
+        # to them. Those are the compositions of r - 1 units over k + 1 cells.
+        before = np.array(
             [
-                [comb(r + k - 1, k - 1, exact=True) if k else int(r == 0) for r in range(total + 1)]
+                [comb(r - 1 + k, k, exact=True) if r else 0 for r in range(total + 1)]
                 for k in range(cells)
             ],
-            dtype=np.float64,
+            dtype=object,
         )
-        ways = jnp.asarray(np.minimum(ways, 2.0**32 - 1).astype(np.uint32))
+        in_reach = jnp.asarray((before < 2**32).astype(bool))
+        before = jnp.asarray(np.minimum(before, 2**32 - 1).astype(np.uint32))
 
         def step(carry, later):
             rest, left = carry
-            counts = jnp.arange(total + 1, dtype=jnp.int32)
-            after = jnp.where(counts <= left, ways[later, jnp.maximum(left - counts, 0)], 0)
-            before = jnp.cumsum(after, dtype=jnp.uint32) - after
-            count = jnp.sum((before <= rest) & (counts <= left), dtype=jnp.int32) - 1
-            return (rest - before[count], left - count), count
+            units = jnp.arange(total + 1, dtype=jnp.int32)
+            possible = (units <= left) & in_reach[later] & (before[later] <= rest)
+            passed_on = jnp.sum(possible, dtype=jnp.int32) - 1
+            return (rest - before[later, passed_on], passed_on), left - passed_on
 
         start = (jnp.asarray(index, jnp.uint32), jnp.asarray(total, jnp.int32))
         _, counts = jax.lax.scan(step, start, jnp.arange(cells - 1, -1, -1))

@@ -66,7 +66,7 @@ def check_path(path: Path) -> None:
 
 
 def write_checkpoint(
-    path: Path, state: TrainingState, history: list[dict[str, float]], run: dict[str, str]
+    path: Path, state: TrainingState, history: list[dict[str, float | int]], run: dict[str, str]
 ) -> None:
     """Write aside and rename: a kill at any moment leaves the old file or the new one."""
     arrays = eqx.filter(state, eqx.is_array)
@@ -75,7 +75,7 @@ def write_checkpoint(
 
 def read_checkpoint(
     path: Path, like: TrainingState, run: dict[str, str]
-) -> tuple[TrainingState, list[dict[str, float]]]:
+) -> tuple[TrainingState, list[dict[str, float | int]]]:
     """The state and history in a checkpoint of this very run.
 
     **Raises:** `ValueError` if the file is damaged or belongs to another run, naming what differs.

@@ -44,18 +44,18 @@ def fit(
     *,
     key: Key[Array, ""],
     optimizer: optax.GradientTransformation | None = None,
-    learning_rate: float | Callable[[Any], Any] | None = None,
-    momentum: float | None = None,
-    weight_decay: float = 0.0,
+    learning_rate: float | int | Callable[[Any], Any] | None = None,
+    momentum: float | int | None = None,
+    weight_decay: float | int = 0.0,
     steps: int | None = None,
-    epochs: float | None = None,
+    epochs: float | int | None = None,
     batch_size: int = 100,
     validation: Any = None,
     log_every: int = 100,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float | int = 30.0,
     resume: bool = True,
-    energy_limit: float | None = None,
+    energy_limit: float | int | None = None,
     progress: bool = False,
 ) -> Fitted:
     """Train an energy on data.
@@ -133,7 +133,7 @@ def fit(
         key_steps,
         jnp.zeros((), jnp.int32),
     )
-    history: list[dict[str, float]] = []
+    history: list[dict[str, float | int]] = []
     run = (
         {}
         if path is None
@@ -212,7 +212,7 @@ def fit(
                 message += f"; run again with the same settings to go on from {path}"
         save()
     if status == "finished" and history:
-        complaint = objective.complaint(history[-1])
+        complaint = objective.complaint({n: float(v) for n, v in history[-1].items()})
         message = f"{message}; {complaint}" if complaint else message
     return Fitted(state.energy, history, status, message, done, state)
 
@@ -226,7 +226,7 @@ class _Checks:
         objective: AbstractObjective,
         rows: Any,
         validation: Any,
-        energy_limit: float | None,
+        energy_limit: float | int | None,
     ):
         self.energy_limit, self._pair = np.inf, None
         if energy_limit is not None and not (_is_number(energy_limit) and energy_limit > 0):
@@ -284,7 +284,7 @@ def _positive(value: Any, name: str) -> int:
     return int(value)
 
 
-def _total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
+def _total_steps(steps: int | None, epochs: float | int | None, per_epoch: int) -> int:
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs")
     if steps is not None:
@@ -302,8 +302,8 @@ def _optimizer(
     objective: AbstractObjective,
     optimizer: optax.GradientTransformation | None,
     learning_rate: Any,
-    momentum: float | None,
-    weight_decay: float,
+    momentum: float | int | None,
+    weight_decay: float | int,
 ) -> optax.GradientTransformation:
     if optimizer is not None:
         if learning_rate is not None or momentum is not None or weight_decay:

@@ -12,7 +12,7 @@ class Fitted:
 
     energy: AbstractEnergy
     """The energy after the last healthy step."""
-    history: list[dict[str, float]] = field(repr=False)
+    history: list[dict[str, float | int]] = field(repr=False)
     """One row every `log_every` steps: step, epoch, seconds, and the objective's measures."""
     status: Literal["finished", "interrupted", "diverged"]
     """`interrupted`: stopped by Ctrl-C, can be resumed. `diverged`: stopped by the guard."""

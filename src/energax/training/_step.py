@@ -83,7 +83,11 @@ def run_chunk(
         batch = unpack(jax.tree.map(lambda leaf: leaf[at], rows))
         result = objective.gradient(state.energy, batch, state.objective, key=key)
         parameters, rest = eqx.partition(state.energy, mask)
-        updates, optimizer_state = optimizer.update(result.gradient, state.optimizer, parameters)
+        # optax itself mixes dtypes: a decay rate to the power of an integer count.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, optimizer_state = optimizer.update(
+                result.gradient, state.optimizer, parameters
+            )
         energy = eqx.combine(optax.apply_updates(parameters, updates), rest)
         norm = optax.tree.norm(result.gradient)
         measures = {**result.measures, "gradient_norm": norm}
