@@ -147,7 +147,7 @@ def main() -> None:
         print(json.dumps(case(*json.loads(arguments.case))))
         return
     repeats = arguments.repeats or (2 if arguments.quick else 7)
-    load = warn_if_busy()
+    busy = warn_if_busy()
 
     sizes = range(12, 15) if arguments.quick else range(12, BAR_HIDDEN + 1)
     by_size = [alone(n_hidden, None, repeats) for n_hidden in sizes]
@@ -169,7 +169,7 @@ def main() -> None:
         "enumeration",
         {
             "versions": versions("energax", "jax", "jaxlib"),
-            "load_before": load,
+            "busy_before": busy,
             "threads": THREADS,
             "visible": N_VISIBLE,
             "by_size": by_size,

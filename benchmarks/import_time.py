@@ -66,7 +66,7 @@ def main() -> None:
     arguments = options.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 11)
 
-    load = warn_if_busy()
+    busy = warn_if_busy()
     times = take_turns(
         {
             "base": lambda: seconds(BASE),
@@ -97,7 +97,7 @@ def main() -> None:
         "import_time",
         {
             "versions": versions("energax", "jax", "equinox", "optax", "scipy", "rich"),
-            "load_before": load,
+            "busy_before": busy,
             "rounds": rounds,
             "base_seconds": times["base"],
             "energax_seconds": times["energax"],

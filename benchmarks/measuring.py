@@ -24,6 +24,10 @@ CONSOLE = Console(width=110)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+_BUSY = 0.05
+"""The share of the machine's time in others' hands from which numbers are not worth keeping."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """A median and how far the single rounds lie from it."""
@@ -121,16 +125,29 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
-def warn_if_busy() -> float:
-    """The machine's load of the last minute, with a warning if others are at work."""
-    load = os.getloadavg()[0]
-    if load > 0.5:
+def warn_if_busy() -> float | None:
+    """The share of the machine's time that others take now, with a warning if it is much.
+
+    Linux only: `None` elsewhere.
+    """
+    counters = Path("/proc/stat")
+    if not counters.exists():
+        return None
+
+    def ticks() -> list[int]:
+        return [int(word) for word in counters.read_text().splitlines()[0].split()[1:9]]
+
+    before = ticks()
+    time.sleep(2)
+    passed = [b - a for a, b in zip(before, ticks(), strict=True)]
+    share = 1 - (passed[3] + passed[4]) / max(sum(passed), 1)  # all but idle and waiting for disk
+    if share > _BUSY:
         CONSOLE.print(
-            f"[yellow]the load average is {load:.1f} before anything is timed: other programs are"
-            " running, and these numbers are not worth keeping[/yellow]",
+            f"[yellow]other programs take {share:.0%} of this machine: the numbers below are not"
+            " worth keeping[/yellow]",
             highlight=False,
         )
-    return load
+    return share
 
 
 def peak_mebibytes() -> float:

@@ -9,27 +9,21 @@ be faster than it and comes near it where the consumer, and not the generator, s
 The table goes to the terminal and to `benchmarks/results/random_rate.json`.
 """
 
-import argparse
-import datetime
-import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.random import define_prng_impl
+from measuring import parser, save
 from rich.console import Console
 from rich.table import Table
 
 from energax.random import GENERATOR, GENERATOR_VERSION
 
-RESULTS = Path(__file__).parent / "results" / "random_rate.json"
 SHAPES = ((78400,), (100, 784), (1024, 2), (1_000_000,))
 TARGET = 10.0  # times threefry's rate, for the elementwise consumers
 
@@ -134,22 +128,6 @@ def _measure(consumer: str, shape: tuple[int, ...], n_draws: int, repeats: int) 
     ]
 
 
-def _machine() -> dict:
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), model)
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "device": str(jax.devices()[0]),
-    }
-
-
 def _print(rows: list[dict]) -> None:
     table = Table(title="Random numbers in a scan: millions a second (times threefry's rate)")
     table.add_column("consumer")
@@ -174,18 +152,20 @@ def _print(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(__doc__, "random_rate")
+    options.add_argument("--repeats", type=int, help="timed turns of each generator (7; quick: 1)")
+    options.add_argument(
+        "--draws", type=int, help="numbers drawn in each timing (2^24; quick: 2^20)"
     )
-    parser.add_argument("--repeats", type=int, default=7, help="timed turns of each generator")
-    parser.add_argument("--draws", type=int, default=2**24, help="numbers drawn in each timing")
-    parser.add_argument("--consumer", choices=CONSUMERS, help="one consumer instead of all")
-    arguments = parser.parse_args()
+    options.add_argument("--consumer", choices=CONSUMERS, help="one consumer instead of all")
+    arguments = options.parse_args()
+    repeats = arguments.repeats or (1 if arguments.quick else 7)
+    n_draws = arguments.draws or (2**20 if arguments.quick else 2**24)
 
     rows = []
     for consumer in [arguments.consumer] if arguments.consumer else CONSUMERS:
         for shape in SHAPES:
-            rows += _measure(consumer, shape, arguments.draws, arguments.repeats)
+            rows += _measure(consumer, shape, n_draws, repeats)
     _print(rows)
 
     rate = {
@@ -202,20 +182,17 @@ def main() -> None:
     )
     if least is not None:
         print(f"least gain over threefry, elementwise consumers: {least:.1f}x (target {TARGET}x)")
-    summary = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "generator_version": GENERATOR_VERSION,
-        "repeats": arguments.repeats,
-        "least_elementwise_gain_over_threefry": least,
-        "target": TARGET,
-        "rows": rows,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    aside = RESULTS.with_suffix(".tmp")
-    aside.write_text(json.dumps(summary, indent=1) + "\n")
-    aside.replace(RESULTS)
-    print(f"wrote {RESULTS}")
+    save(
+        arguments,
+        "random_rate",
+        {
+            "generator_version": GENERATOR_VERSION,
+            "repeats": repeats,
+            "least_elementwise_gain_over_threefry": least,
+            "target": TARGET,
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

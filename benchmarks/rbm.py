@@ -263,7 +263,7 @@ def main() -> None:
     rounds = arguments.rounds or (3 if arguments.quick else 11)
     n_steps = arguments.steps or (20 if arguments.quick else 200)
     use_cores(THREADS)
-    load = warn_if_busy()
+    busy = warn_if_busy()
 
     rows = load_rows(max(20_000, n_steps * BATCH))
     memory = {"before the first program": peak_mebibytes()}
@@ -314,7 +314,7 @@ def main() -> None:
         {
             "versions": versions("energax", "jax", "jaxlib", "numpy", "optax", "equinox"),
             "peer_versions": peer_versions,
-            "load_before": load,
+            "busy_before": busy,
             "threads": THREADS,
             "shape": [N_VISIBLE, N_HIDDEN],
             "batch": BATCH,

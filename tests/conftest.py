@@ -1,6 +1,7 @@
 """Strictness for every test: no silent broadcasting of ranks, no silent promotion of dtypes."""
 
 import jax
+import jaxtyping
 import pytest
 
 
@@ -15,3 +16,11 @@ def x64():
     """Double precision for tests of exactness."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def as_users_call():
+    """The package without pytest's type checks, so that its own errors are what one sees."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -15,10 +15,9 @@ import energax as ex
 from energax.spaces import Binary, Categorical, Joint, Spin
 
 
-def states(space) -> list:
-    """Every state of a small discrete space, by itertools."""
+def _listed(space) -> list:
     if isinstance(space, Joint):
-        parts = [states(part) for part in space.parts.values()]
+        parts = [_listed(part) for part in space.parts.values()]
         return [dict(zip(space.parts, combo, strict=True)) for combo in itertools.product(*parts)]
     values = {Binary: (0.0, 1.0), Spin: (-1.0, 1.0)}.get(type(space))
     if isinstance(space, Categorical):
@@ -27,19 +26,25 @@ def states(space) -> list:
     size = int(np.prod(space.shape, dtype=int))
     dtype = space.structure.dtype
     return [
-        jnp.asarray(np.array(combo).reshape(space.shape), dtype)
+        np.array(combo, dtype).reshape(space.shape)
         for combo in itertools.product(values, repeat=size)
     ]
 
 
+def states(space) -> list:
+    """Every state of a small discrete space, by itertools."""
+    return [jax.tree.map(jnp.asarray, state) for state in _listed(space)]
+
+
 def stacked(space):
     """`states`, stacked on a leading axis."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states(space))
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *_listed(space))
 
 
 def energies(energy) -> np.ndarray:
     """E of every state in the order of `states`, in float64."""
-    return np.asarray(jax.vmap(energy.energy)(stacked(energy.space)), np.float64)
+    rows = stacked(energy.space)
+    return np.asarray(jax.jit(lambda rows: jax.vmap(energy.energy)(rows))(rows), np.float64)
 
 
 def log_z(energy) -> float:

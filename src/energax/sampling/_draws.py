@@ -49,7 +49,7 @@ class Draws:
     @cached_property
     def diagnostics(self) -> Any:
         """R-hat and effective sample sizes of every coordinate: `Convergence`, or a dictionary."""
-        return jax.tree.map(lambda leaf: convergence(np.asarray(leaf)), self.x)
+        return jax.tree.map(lambda leaf: convergence(np.asarray(leaf, np.float64)), self.x)
 
     @cached_property
     def energy_diagnostics(self) -> Convergence:

@@ -1,0 +1,285 @@
+"""`sample`: the bookkeeping of chains exactly, the draws against enumeration.
+
+The statistical tests share one budget: an ideal sampler fails one of them, on fresh seeds, with a
+chance below `ALARM`.
+"""
+
+from typing import Any, ClassVar
+
+import energax as ex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import registry
+from energax.diagnostics import mean_and_error
+from energax.kernels import AbstractKernel, AbstractKernelState, Info
+from energax.sampling import default_kernel, start_states, walk_chains
+from scipy import stats
+
+ALARM = 1e-4
+N_TESTS = 30  # p-values asked in this file, rounded up
+
+
+class CountState(AbstractKernelState):
+    x: Any
+
+
+class Counter(AbstractKernel):
+    """Adds one a step, so that a draw says after how many steps it was kept."""
+
+    is_exact: ClassVar[bool] = False
+    traced: ClassVar[list] = []
+
+    def init(self, energy, x, key) -> Any:
+        return CountState(x)
+
+    def step(self, energy, state, key) -> Any:
+        self.traced.append(1)
+        x = jax.tree.map(lambda leaf: leaf + 1, state.x)
+        return CountState(x), Info(x / 1000, energy.energy(x))
+
+    def refresh(self, energy, state) -> Any:
+        return state
+
+
+class Still(AbstractKernel):
+    """Never moves."""
+
+    is_exact: ClassVar[bool] = True
+
+    def init(self, energy, x, key) -> Any:
+        return CountState(x)
+
+    def step(self, energy, state, key) -> Any:
+        value = energy.energy(state.x)
+        return state, Info(jnp.ones_like(value), value)
+
+    def refresh(self, energy, state) -> Any:
+        return state
+
+
+LINE = ex.NeuralEnergy(lambda x: -(x**2), ex.Real())
+COUNTER = Counter()
+
+
+def _count(**settings):
+    start = settings.pop("start", np.zeros((3,)))
+    settings = {"n": 12, "chains": 3, "warmup": 0, "thin": 1} | settings
+    n = settings.pop("n")
+    return ex.sample(LINE, n, key=ex.key(0), kernel=COUNTER, start=start, **settings)
+
+
+@pytest.mark.parametrize(("warmup", "thin"), [(0, 1), (5, 1), (0, 4), (7, 3)])
+def test_warmup_is_dropped_and_every_thin_th_state_kept(warmup, thin):
+    draws = _count(warmup=warmup, thin=thin)
+    kept = warmup + thin * np.arange(1, 5)
+    np.testing.assert_array_equal(draws.x, np.tile(kept, (3, 1)))
+    np.testing.assert_array_equal(draws.energy, np.asarray(draws.x) ** 2)
+    np.testing.assert_array_equal(draws.final, np.full(3, kept[-1]))
+    # Acceptance is the mean over all steps after the warmup, those not kept as well.
+    steps = warmup + np.arange(1, 4 * thin + 1)
+    np.testing.assert_allclose(draws.acceptance, np.full(3, steps.mean() / 1000), rtol=1e-6)
+
+
+def test_other_warmups_and_thinnings_compile_nothing():
+    _count(warmup=2, thin=2)
+    before = len(COUNTER.traced)
+    for warmup, thin in ((0, 1), (9, 5), (3, 2)):
+        _count(warmup=warmup, thin=thin)
+    assert len(COUNTER.traced) == before
+    _count(n=15)  # another shape of result is another program
+    assert len(COUNTER.traced) > before
+
+
+def test_draws_are_shared_among_chains_rounded_up():
+    draws = _count(n=10)
+    assert draws.x.shape == draws.energy.shape == (3, 4)
+    assert draws.flat.shape == (12,)
+    assert draws.n_chains == 3
+    assert draws.acceptance.shape == draws.final.shape == (3,)
+    few = _count(n=2)
+    assert few.x.shape == (2, 1)
+
+
+def test_chains_start_at_rows_in_turn():
+    draws = _count(start=np.array([10.0, 20.0]), n=3)
+    np.testing.assert_array_equal(draws.x[:, 0], [11, 21, 11])
+
+
+def test_chains_go_on_where_earlier_draws_ended():
+    first = _count(start=np.array([10.0, 20.0, 30.0]))
+    again = _count(start=first)
+    np.testing.assert_array_equal(again.x[:, 0], np.asarray(first.x[:, -1]) + 1)
+    # Exact draws can be gone on from as well: each of them is an end.
+    exact = ex.sample(ex.Gaussian(jnp.zeros(())), 5, key=ex.key(0))
+    after = _count(start=exact)
+    np.testing.assert_allclose(after.x[:, 0], exact.flat[:3] + 1, rtol=1e-6)
+
+
+def test_without_a_start_chains_begin_at_base_draws():
+    x = start_states(ex.NeuralEnergy(jnp.sum, ex.Spin(50)), 40, start=None, key=ex.key(3))
+    assert x.shape == (40, 50)
+    assert set(np.unique(x)) == {-1.0, 1.0}
+    ones = int((np.asarray(x) == 1).sum())
+    assert stats.binomtest(ones, 2000).pvalue > ALARM / N_TESTS
+
+
+def test_states_of_named_parts_keep_their_names():
+    energy = registry.DISCRETE["table of a joint"]()
+    start = {"a": [[1, -1], [1, 1]], "b": [2, 0]}
+    draws = ex.sample(energy, 8, key=ex.key(0), kernel=Still(), chains=2, warmup=0, start=start)
+    assert {name: leaf.shape for name, leaf in draws.x.items()} == {"a": (2, 4, 2), "b": (2, 4)}
+    assert draws.flat["a"].shape == (8, 2)
+    np.testing.assert_array_equal(draws.x["a"][0], np.tile([1, -1], (4, 1)))
+    np.testing.assert_array_equal(draws.final["b"], [2, 0])
+    assert draws.x["b"].dtype == jnp.int32
+
+
+def test_the_number_of_steps_may_be_an_integer_or_an_array():
+    states = CountState(jnp.zeros((2,)))
+    for n_steps in (3, jnp.asarray(3), np.int32(3)):
+        walked, acceptance = walk_chains(LINE, COUNTER, states, n_steps, ex.key(0))
+        np.testing.assert_array_equal(walked.x, [3, 3])
+        np.testing.assert_allclose(acceptance, [0.002, 0.002], rtol=1e-6)
+    walked, acceptance = walk_chains(LINE, COUNTER, states, 0, ex.key(0))
+    np.testing.assert_array_equal(walked.x, [0, 0])
+    np.testing.assert_array_equal(acceptance, [0, 0])
+
+
+def test_exact_draws_where_the_model_allows():
+    for energy, method in (
+        (ex.Gaussian(jnp.zeros(2)), "exact draws"),
+        (ex.freeze(ex.Bernoulli(jnp.zeros(2))), "exact draws"),
+        (registry.DISCRETE["conditioned rbm"](), "enumeration"),
+        (registry.DISCRETE["rbm"](), "enumeration"),
+    ):
+        draws = ex.sample(energy, 7, key=ex.key(0))
+        assert draws.method == method
+        assert draws.independent
+        assert draws.converged
+        assert draws.energy.shape == (1, 7)
+        np.testing.assert_array_equal(draws.acceptance, [1.0])
+        one = jax.tree.map(lambda leaf: leaf[0, 3], draws.x)
+        np.testing.assert_allclose(draws.energy[0, 3], energy.energy(one), rtol=1e-5)
+        assert "exact and independent" in draws.summary
+
+
+def test_the_default_kernel_fits_the_model():
+    assert isinstance(default_kernel(registry.DISCRETE["frozen rbm"]()), ex.BlockGibbs)
+    assert isinstance(default_kernel(LINE), ex.RandomWalkMetropolis)
+    large = ex.RBM.init(ex.key(0), n_visible=20, n_hidden=2)
+    draws = ex.sample(large, 8, key=ex.key(0), chains=4, warmup=3)
+    assert draws.method == "BlockGibbs"
+    assert not draws.independent
+    assert draws.x.shape == (4, 2, 20)
+
+
+def test_listed_draws_have_the_models_probabilities():
+    for seed, name in enumerate(("table of a joint", "conditioned rbm")):
+        energy = registry.DISCRETE[name]()
+        draws = ex.sample(energy, 50_000, key=ex.key(seed))
+        rows = draws.flat
+        if name == "conditioned rbm":
+            np.testing.assert_array_equal(rows[:, [0, 3]], np.tile([1, 0], (50_000, 1)))
+            free = [s for s in oracles.states(ex.Binary(4)) if s[0] == 1 and s[3] == 0]
+            e = np.array([float(energy.energy(s)) for s in free])
+            p = np.exp(-e) / np.exp(-e).sum()
+            counts = np.bincount((np.asarray(rows[:, 1:3]) @ [2, 1]).astype(int), minlength=4)
+        else:
+            p = oracles.probabilities(energy)
+            counts = np.bincount(oracles.index_of(energy.space, rows), minlength=len(p))
+        tail = oracles.chi_squared_p(counts, p)
+        assert 2 * min(tail, 1 - tail) > ALARM / N_TESTS
+
+
+def test_a_key_fixes_the_draws():
+    energy = registry.DISCRETE["rbm"]()
+
+    def run(seed):
+        return np.asarray(
+            ex.sample(energy, 32, key=ex.key(seed), kernel=ex.BlockGibbs(), warmup=5).x
+        )
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert (run(0) != run(1)).any()
+    np.testing.assert_array_equal(
+        ex.sample(energy, 9, key=ex.key(2)).x, ex.sample(energy, 9, key=ex.key(2)).x
+    )
+
+
+@pytest.mark.parametrize("kernel", [ex.BlockGibbs(), ex.RandomWalkMetropolis()])
+def test_means_agree_with_enumeration(kernel):
+    energy = registry.DISCRETE["rbm"]()
+    n = 40_000 if isinstance(kernel, ex.RandomWalkMetropolis) else 10_000
+    draws = ex.sample(energy, n, key=ex.key(5), kernel=kernel, chains=20)
+    assert draws.converged, draws.problems
+    assert draws.method == type(kernel).__name__
+    assert float(draws.rhat.max()) < 1.01
+    assert draws.ess.shape == (4,)
+    assert (draws.ess > 400).all()
+
+    def measured(x, energy):
+        """Every coordinate, a product of two, and the energy."""
+        x = np.asarray(x, np.float64)
+        return np.concatenate([x, x[..., :1] * x[..., 1:2], np.asarray(energy)[..., None]], -1)
+
+    p, states = oracles.probabilities(energy), oracles.stacked(energy.space)
+    exact = p @ measured(states, oracles.energies(energy))
+    mean, error = mean_and_error(measured(draws.x, draws.energy))
+    assert (2 * stats.norm.sf(np.abs(mean - exact) / error) > ALARM / N_TESTS).all()
+
+
+def test_chains_stuck_in_two_modes_have_not_converged():
+    well = ex.NeuralEnergy(lambda x: -50 * (x**2 - 1) ** 2, ex.Real())
+    draws = ex.sample(
+        well,
+        2000,
+        key=ex.key(0),
+        kernel=ex.RandomWalkMetropolis(0.1),
+        chains=4,
+        start=np.array([-1.0, 1.0]),
+    )
+    assert (np.sign(draws.x) == np.array([[-1], [1], [-1], [1]])).all()
+    assert not draws.converged
+    assert "R-hat" in draws.summary
+    assert "crosses between modes" in draws.summary
+
+
+def test_chains_that_never_move_are_named():
+    draws = ex.sample(
+        LINE, 40, key=ex.key(0), kernel=ex.RandomWalkMetropolis(1e9), chains=4, warmup=0
+    )
+    assert not draws.converged
+    assert "chains 0, 1, 2, 3 hardly moved" in draws.summary
+
+
+def test_a_failing_energy_names_its_chains():
+    bad = ex.NeuralEnergy(lambda x: jnp.where(x > 5, jnp.nan, -(x**2)), ex.Real())
+    draws = ex.sample(
+        bad, 40, key=ex.key(0), kernel=Still(), chains=4, warmup=0, start=np.array([0.0, 9.0])
+    )
+    assert draws.problems == [
+        "chains 1, 3 met an energy that is not finite: look at E there, or start elsewhere"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"n": 0}, "n must be an integer of at least 1, got 0"),
+        ({"n": True}, "n must be"),
+        ({"chains": 0}, "chains must be an integer of at least 1, got 0"),
+        ({"warmup": -1}, "warmup must be an integer of at least 0, got -1"),
+        ({"thin": 0}, "thin must be an integer of at least 1, got 0"),
+        ({"kernel": ex.BlockGibbs()}, "two layers"),
+        ({"start": np.zeros((2, 3))}, "start must have shape"),
+        ({"start": np.array([np.nan])}, "start holds 1 NaN"),
+        ({"start": np.zeros((0,))}, "start is empty"),
+    ],
+)
+def test_bad_settings_are_named(settings, expected):
+    settings = {"n": 4, "kernel": None} | settings
+    with pytest.raises(ValueError, match=expected):
+        ex.sample(LINE, settings.pop("n"), key=ex.key(0), **settings)
