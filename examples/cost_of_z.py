@@ -141,7 +141,7 @@ def fitted(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """
     largest = max(rows, key=lambda row: row["size"])
     used = [r for r in rows if r is not largest and r["seconds"] > SLOW_ENOUGH]
-    used = used or [r for r in rows if r is not largest]
+    used = used or [r for r in rows if r is not largest] or rows
     rates = np.array([row["seconds"] / row["states"] for row in used])
     rate = float(np.exp(np.log(rates).mean()))
     return {

@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = {
     "climbing_is_not_sampling.py": ["--chains", "20", "--steps", "40"],
     "cost_of_z.py": [
-        *("--units", "6", "--held-units", "4", "--dimensions", "2", "--held-dimensions", "1"),
+        *("--units", "4", "--held-units", "4", "--dimensions", "2", "--held-dimensions", "1"),
         *("--points", "20", "--repeats", "1"),
     ],
     "digits.py": ["--hidden", "4", "--epochs", "2", "--draws", "400", "--temperatures", "20"],

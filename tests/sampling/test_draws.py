@@ -73,7 +73,7 @@ def test_when_nothing_moved_nothing_is_known():
 
 def test_chains_each_constant_but_apart_have_not_converged():
     draws = _draws(np.broadcast_to(np.arange(4.0)[:, None, None], (4, 500, 1)))
-    assert np.isinf(draws.rhat[0])
+    assert draws.rhat[0] > 1e6
     assert not draws.converged
 
 

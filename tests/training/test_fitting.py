@@ -125,12 +125,12 @@ def test_moments_that_no_model_has_are_complained_of():
 @pytest.mark.parametrize("name", registry.OBJECTIVES)
 def test_every_objective_raises_the_likelihood_of_bars_and_stripes(name):
     start = rbm(5, n_hidden=6)
-    run = train(start, objective=registry.OBJECTIVES[name](), steps=800)
+    run = train(start, objective=registry.OBJECTIVES[name](), optimizer=SGD, steps=2000)
     before, after = log_likelihood(start, BARS), log_likelihood(run.energy, BARS)
     assert run.ok
     assert before == pytest.approx(-9 * np.log(2), abs=0.1)
     assert after < -np.log(14)  # nothing does better than the data's own distribution
-    assert after > before + 1.0
+    assert after > before + 1.5
 
 
 # --- determinism -------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def mean_and_error(
     ess = _ess(_split(flat))
     error = flat.std((0, 1), ddof=1) / np.sqrt(ess)
     error = np.where((flat == flat[:1, :1]).all((0, 1)), 0.0, error)
-    return draws.mean((0, 1)), error.reshape(draws.shape[2:])
+    return np.asarray(draws.mean((0, 1))), error.reshape(draws.shape[2:])
 
 
 def _checked(draws: np.ndarray) -> np.ndarray:

@@ -62,11 +62,12 @@ def log_likelihood(
         int(np.prod(leaf.shape, dtype=int)) for leaf in jax.tree.leaves(energy.space.structure)
     )
     mean = float(values.mean())
+    spread = float(values.std(ddof=1)) if values.size > 1 and np.isfinite(mean) else np.inf
     return LogLikelihood(
         mean=mean - log_z.value,
         lower=mean - log_z.upper,
         upper=mean - log_z.lower,
-        row_error=float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.inf,
+        row_error=spread / np.sqrt(values.size),
         n_rows=int(values.size),
         trusted=log_z.trusted,
         bits_per_dimension=-(mean - log_z.value) / (np.log(2) * max(size, 1)),

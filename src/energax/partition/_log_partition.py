@@ -39,7 +39,8 @@ def log_partition(
     """log Z = log of the sum or integral of exp(-E(x)), with an interval.
 
     Without a `method`: the closed form if there is one, enumeration if it takes seconds (an RBM
-    by its smaller layer), and otherwise annealed importance sampling.
+    by its smaller layer), and otherwise, or if a base or options ask for it, annealed importance
+    sampling.
 
     **Arguments:**
 
@@ -64,20 +65,22 @@ def log_partition(
     check_level(level)
     model = unfreeze(energy)
     count = n_enumerated(model)
+    given = [*(["base"] if base is not None else []), *options]
     if method is None:
-        if isinstance(model, AbstractTractable):
-            method = "closed form"
-        elif count is not None and count <= AFFORDABLE and base is None and not options:
-            method = "enumeration"
-        else:
+        if given:
             method = "annealing"
+        elif isinstance(model, AbstractTractable):
+            method = "closed form"
+        else:
+            affordable = count is not None and count <= AFFORDABLE
+            method = "enumeration" if affordable else "annealing"
+    if method in ("closed form", "enumeration") and given:
+        raise ValueError(f"{method} takes no options, got {', '.join(given)}")
     if method == "closed form":
         if not isinstance(model, AbstractTractable):
             raise ValueError(f"{type(model).__name__} has no closed form of Z")
         return _exact(float(model.log_normaliser()), method, level, {})
     if method == "enumeration":
-        if options or base is not None:
-            raise ValueError(f"enumeration takes no options, got {['base', *options]}")
         # Listing the free entries of a clamped space takes the mask's values: no tracing there.
         held = isinstance(model.space, Clamped)
         value = float((log_partition_enumerated if held else _enumerated)(model))

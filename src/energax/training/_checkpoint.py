@@ -1,6 +1,7 @@
 """Checkpoints: everything a run needs to go on exactly as if it had not stopped."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,16 @@ def _digest(tree: Any) -> str:
     return digest.hexdigest()[:16] if found else ""
 
 
-def check_path(path: Path) -> None:
-    """Raise `ValueError`, before any work, for a checkpoint that could not be written."""
+def check_path(checkpoint: str | Path) -> Path:
+    """The path of a checkpoint, or a `ValueError` before any work if it could not be written."""
+    if not isinstance(checkpoint, str | os.PathLike):
+        raise ValueError(f"checkpoint must be a path, got {type(checkpoint).__name__}")
+    path = Path(checkpoint)
     if path.is_dir():
         raise ValueError(f"checkpoint must be a file, {path} is a folder")
     if not path.parent.is_dir():
         raise ValueError(f"checkpoint cannot be written: there is no folder {path.parent}")
+    return path
 
 
 def write_checkpoint(

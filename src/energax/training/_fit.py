@@ -117,9 +117,7 @@ def fit(
     optimizer = _optimizer(objective, optimizer, learning_rate, momentum, weight_decay)
     if not _is_number(checkpoint_seconds) or not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds!r}")
-    path = None if checkpoint is None else Path(checkpoint)
-    if path is not None:
-        check_path(path)
+    path = None if checkpoint is None else check_path(checkpoint)
     checks = _Checks(energy, objective, rows, validation, energy_limit)
 
     key_objective, key_order, key_steps = jax.random.split(key, 3)

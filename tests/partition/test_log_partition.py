@@ -1,0 +1,124 @@
+"""`log_partition`: which method is chosen, and what the exact ones return."""
+
+import energax as ex
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+import registry
+from energax.energies import Gaussian
+from energax.partition import default_base, log_partition
+
+NOT_LISTED_BY_ORACLES = ("conditioned rbm", "conditioned table")
+
+
+def test_a_closed_form_is_taken_where_there_is_one():
+    found = log_partition(ex.Gaussian(jnp.zeros(3)), key=ex.key(0))
+    assert (found.method, found.exact, found.trusted) == ("closed form", True, True)
+    assert found.value == found.lower == found.upper == 0.0
+    assert found.std_error == 0.0
+    product = ex.Gaussian(jnp.zeros(()), 1.0) * ex.Gaussian(jnp.ones(()), 1.0)
+    found = log_partition(product, key=ex.key(0))
+    # The integral of two normal densities' product is a normal density of variance 2.
+    assert found.value == pytest.approx(-0.25 - 0.5 * np.log(4 * np.pi), rel=1e-5)
+    assert "exact, closed form" in found.summary
+
+
+@pytest.mark.parametrize("name", ["rbm", "table of a joint", "mixture of rbms", "frozen rbm"])
+def test_small_models_are_listed(name):
+    model = registry.DISCRETE[name]()
+    found = log_partition(model, key=ex.key(0))
+    assert found.method.startswith("enumeration of ")
+    assert (found.exact, found.trusted, found.std_error) == (True, True, 0.0)
+    assert found.value == found.lower == found.upper
+    assert found.value == pytest.approx(oracles.log_z(model), rel=1e-5)
+
+
+def test_the_smaller_layer_is_listed():
+    assert log_partition(registry._rbm(4, 3), key=ex.key(0)).diagnostics["n_states"] == 8
+    assert log_partition(registry._rbm(3, 4), key=ex.key(0)).diagnostics["n_states"] == 8
+
+
+@pytest.mark.parametrize("name", NOT_LISTED_BY_ORACLES)
+def test_models_with_observed_entries_are_listed(name):
+    model = registry.DISCRETE[name]()
+    held, values = np.asarray(model.mask), np.asarray(model.values)
+    inner = oracles.states(model.space.space)
+    e = [float(model.energy(s)) for s in inner if (np.asarray(s)[held] == values[held]).all()]
+    found = log_partition(model, key=ex.key(0))
+    assert found.value == pytest.approx(np.log(np.exp(-np.array(e)).sum()), rel=1e-5)
+    assert found.exact
+
+
+def test_a_base_or_options_ask_for_annealing():
+    model = registry._rbm()
+    base = ex.Bernoulli(jnp.zeros(4))
+    settings = {"n_chains": 30, "n_temperatures": 100}
+    for given in ({"base": base, **settings}, settings):
+        found = log_partition(model, key=ex.key(0), **given)
+        assert found.method == "annealed importance sampling, BlockGibbs"
+        assert not found.exact
+        assert abs(found.value - oracles.log_z(model)) < 6 * found.std_error
+        assert "annealed" in found.summary
+        assert found.diagnostics["base"] == "Bernoulli"
+
+
+def test_default_bases_fit_the_space():
+    rbm = ex.RBM(jnp.zeros((3, 2)), jnp.array([-2.0, 0.0, 2.0]), jnp.zeros(2))
+    base = default_base(rbm, key=ex.key(0))
+    assert isinstance(base, ex.Bernoulli)
+    # 500 draws of independent units: log-odds within five standard errors.
+    np.testing.assert_allclose(base.logits, [-2, 0, 2], atol=5 * np.sqrt(10 / 500))
+    well = ex.NeuralEnergy(lambda x: -((x - 3.0) ** 2) / 8, ex.Real())
+    base = default_base(well, key=ex.key(0))
+    assert isinstance(base, Gaussian)
+    assert float(base.mean) == pytest.approx(3, abs=1.5)
+    assert 2 < float(base.scale) < 5  # half as wide again as the model
+    for space in (ex.Spin(2), ex.Categorical(2, 3), ex.Box(2, 0.0, 1.0)):
+        assert isinstance(default_base(ex.NeuralEnergy(jnp.sum, space), key=ex.key(0)), ex.Uniform)
+    with pytest.raises(ValueError, match="give a base to anneal from"):
+        default_base(ex.NeuralEnergy(jnp.sum, ex.Count(2)), key=ex.key(0))
+
+
+def test_a_sum_that_is_not_finite_is_not_trusted():
+    for level, value in ((-jnp.inf, -np.inf), (jnp.nan, np.nan)):
+        energy = ex.NeuralEnergy(lambda x, level=level: level * jnp.sum(x**2), ex.Spin(2))
+        found = log_partition(energy, key=ex.key(0))
+        assert not found.trusted
+        assert "log Z is not finite" in found.reason
+        np.testing.assert_equal(found.value, value)
+        assert (found.lower, found.upper) == (-np.inf, np.inf)
+
+
+def test_methods_that_do_not_fit_are_refused():
+    key = ex.key(0)
+    line = ex.NeuralEnergy(lambda x: -(x**2), ex.Real())
+    with pytest.raises(ValueError, match="RBM has no closed form of Z"):
+        log_partition(registry._rbm(), key=key, method="closed form")
+    with pytest.raises(ValueError, match="cannot be listed"):
+        log_partition(line, key=key, method="enumeration")
+    with pytest.raises(ValueError, match="enumeration takes no options"):
+        log_partition(registry._rbm(), key=key, method="enumeration", n_chains=5)
+    with pytest.raises(ValueError, match="closed form takes no options"):
+        log_partition(ex.Gaussian(jnp.zeros(2)), key=key, method="closed form", n_chains=5)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        log_partition(registry._rbm(), key=key, level=1.5)
+
+
+def test_options_that_only_annealing_takes_are_not_ignored():
+    # A closed form would make nothing of them.
+    found = log_partition(
+        ex.Gaussian(jnp.asarray(1.0), 2.0),
+        key=ex.key(0),
+        base=ex.Gaussian(jnp.asarray(0.0), 2.5),
+        n_chains=200,
+        n_temperatures=50,
+    )
+    assert found.method.startswith("annealed")
+    assert abs(found.value) < 6 * found.std_error
+
+
+def test_double_precision(x64):
+    model = registry._rbm()
+    found = log_partition(model, key=ex.key(0))
+    assert found.value == pytest.approx(oracles.log_z(model), rel=1e-12)
