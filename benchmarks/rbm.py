@@ -97,7 +97,8 @@ def load_rows(n: int) -> np.ndarray:
     # A blot in the middle of 28 x 28 pixels, with a share of ones near MNIST's 0.13.
     y, x = np.mgrid[-13.5:14, -13.5:14]
     rate = 0.5 * np.exp(-(x**2 + y**2) / 72)
-    return (np.random.default_rng(0).random((n, N_VISIBLE)) < rate.ravel()).astype(np.uint8)
+    uniform = np.random.default_rng(0).random((n, N_VISIBLE), np.float32)
+    return (uniform < rate.ravel()).astype(np.uint8)
 
 
 def compiled(function: Any, *arguments: Any, **settings: Any) -> tuple[Callable[[], Any], float]:

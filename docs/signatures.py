@@ -19,7 +19,8 @@ class ModuleSignatures(griffe.Extension):
         for name, member in cls.members.items():
             if not (isinstance(member, griffe.Attribute) and member.annotation is not None):
                 continue
-            if "ClassVar" in str(member.annotation) or "AbstractVar" in str(member.annotation):
+            of_class = "instance-attribute" not in member.labels  # griffe takes ClassVar off
+            if of_class or "AbstractVar" in str(member.annotation):
                 continue
             value = None if member.value is None else str(member.value)
             parameters.append(

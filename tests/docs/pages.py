@@ -1,6 +1,6 @@
 """The documentation's pages as programs: run their code, compare and refresh what they show.
 
-    python tests/docs/pages.py          # refresh outputs, tables and pictures of every page in docs/
+    python tests/docs/pages.py          # outputs, tables and pictures of every page in docs/
     python tests/docs/pages.py docs/tutorials/1_first_model.md
 
 On a page,
@@ -40,7 +40,7 @@ _BLOCK = re.compile(
     r"(?:\n*```text\n(?P<shown>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
-_TABLE = re.compile(
+TABLE = re.compile(
     r"(?<=<!-- from )(?P<script>examples/\w+\.py) -->\n(?P<shown>.*?)\n<!-- end -->", re.DOTALL
 )
 _NUMBER = re.compile(r"(?<![A-Za-z_])[-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|nan|inf)(?![A-Za-z_])")
@@ -152,7 +152,7 @@ def tables(page: Path) -> list[tuple[str, str, tuple[int, int]]]:
     text = page.read_text(encoding="utf-8")
     return [
         (found["shown"].strip(), _table(found["script"]), found.span("shown"))
-        for found in _TABLE.finditer(text)
+        for found in TABLE.finditer(text)
     ]
 
 

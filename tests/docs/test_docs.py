@@ -84,6 +84,24 @@ def test_tables_are_what_their_scripts_wrote(page):
         assert shown == wanted, f"`python tests/docs/pages.py {in_folder(page)}` refreshes it"
 
 
+def test_every_figure_has_its_numbers_on_a_page():
+    shown = {found for page in ALL_PAGES for found in re.findall(pages.TABLE, page.read_text())}
+    assert {Path(script).stem for script, _ in shown} == {
+        path.stem for path in pages.FIGURES.glob("*.json")
+    }
+    assert all(len(text.strip()) > 100 for _, text in shown)
+
+
+def test_every_rule_of_the_algebra_is_in_its_table():
+    text = (pages.DOCS / "how_to" / "combine_models.md").read_text()
+    rules = importlib.import_module("energax.energies.algebra._rules")
+    written = [f"{a.__name__} * {b.__name__}" for a, b in rules.PRODUCT]
+    written += [f"{a.__name__} ** beta" for a in rules.POWER]
+    written += [f"condition({a.__name__}, values, mask)" for a in rules.CONDITION]
+    written += [f"path({a.__name__}, {b.__name__})" for a, b in rules.PATH]
+    assert [words for words in written if f"`{words}`" not in text] == []
+
+
 def documented() -> dict[str, str]:
     """Every docstring with an example: public objects of all rooms, and their own methods."""
     found = {}

@@ -28,10 +28,11 @@ for command in (fit, sample, score, logz, report, info, demo):
     app.command()(command)
 
 
-def _version(value: bool) -> None:
+def _version(value: bool) -> bool:
     if value:
         typer.echo(f"energax {__version__}")
         raise typer.Exit
+    return value
 
 
 @app.callback()

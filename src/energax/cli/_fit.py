@@ -115,11 +115,11 @@ def fit(
     n_visible = rows.shape[1]
     check_memory(hidden * n_visible, f"{hidden} hidden units")
     check_memory(chains * (hidden + n_visible), f"{chains} chains")
-    fewest = min(hidden, n_visible)
-    if objective is Objective.ml and 2**fewest > AFFORDABLE:
+    fewest, most = min(hidden, n_visible), AFFORDABLE.bit_length() - 1
+    if objective is Objective.ml and fewest > most:
         raise ValueError(
             f"--objective ml lists the states of the smaller layer, which has {fewest} units:"
-            f" at most {AFFORDABLE.bit_length() - 1} can be listed at every step; use pcd"
+            f" at most {most} can be listed at every step; use pcd"
         )
     base = ex.Bernoulli.from_data(rows)
     key_init, key_fit = jax.random.split(ex.key(seed))

@@ -33,8 +33,10 @@ def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95
     mean weight, taken to logarithms, so it is longer below than above and open (`-inf`) where
     the mean is not known to be above zero.
 
-    **Raises:** `ValueError` for fewer than two weights, NaN, or no finite weight.
+    **Raises:** `ValueError` for fewer than two weights, NaN, no finite weight, or a level
+    outside (0, 1).
     """
+    _check_level(level)
     log_weights = np.asarray(log_weights, np.float64)
     if log_weights.ndim != 1 or log_weights.size < 2:
         raise ValueError(f"log_weights must have shape (n >= 2,), got {log_weights.shape}")
@@ -60,5 +62,11 @@ def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95
 
 def normal_interval(value: float, std_error: float, *, level: float = 0.95) -> tuple[float, float]:
     """value -+ z std_error."""
+    _check_level(level)
     reach = float(norm.ppf(0.5 + level / 2)) * std_error
     return value - reach, value + reach
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")

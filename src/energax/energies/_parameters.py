@@ -20,6 +20,8 @@ def finite_array(
     if is_traced(value):
         array = jnp.asarray(value)
     else:
+        if np.iscomplexobj(value):
+            raise ValueError(f"{name} must be real, got {np.asarray(value).dtype}")
         try:
             checked = np.asarray(value, float)
         except (TypeError, ValueError):

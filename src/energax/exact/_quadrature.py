@@ -55,6 +55,8 @@ def log_partition_on_grid(
     if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer) or n_points < 1:
         raise ValueError(f"n_points must be a positive integer, got {n_points!r}")
     n_points = int(n_points)
+    if block < 1:
+        raise ValueError(f"block must be a positive number of points, got {block}")
     if n_points**dimensions > LARGEST:
         raise ValueError(
             f"{n_points} points in each of {dimensions} dimensions are"

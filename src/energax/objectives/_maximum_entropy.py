@@ -14,6 +14,9 @@ from energax.exact import log_partition_enumerated, log_partition_on_grid
 from energax.objectives._base import AbstractObjective, Step
 from energax.spaces import State
 
+_LARGEST_ERROR = 1e-3
+"""Of an expectation, in standard deviations of its statistic: what a million rows would tell."""
+
 
 class MaximumEntropy(AbstractObjective):
     """Fits an `ExponentialFamily` to expectations of its sufficient statistic.
@@ -70,28 +73,35 @@ class MaximumEntropy(AbstractObjective):
         value, mean = jax.value_and_grad(log_z)(eta)
         covariance = jax.hessian(log_z)(eta)
         difference = mean - moments
-        # A statistic that never varies, or repeats another, leaves directions without curvature.
-        ridge = 1e-6 * jnp.trace(covariance) / eta.size + jnp.finfo(eta.dtype).tiny
-        newton = jnp.linalg.solve(
-            covariance + ridge * jnp.eye(eta.size, dtype=eta.dtype), difference
-        )
+        # Each statistic in units of its own spread, so that their scales do not matter. One that
+        # never varies, or repeats another, leaves directions without curvature: hence the ridge.
+        variance = jnp.diagonal(covariance)
+        varies = variance > 10 * jnp.finfo(eta.dtype).eps * mean**2
+        spread = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 1.0)
+        correlation = covariance / jnp.outer(spread, spread)
+        ridge = 1e-6 * jnp.eye(eta.size, dtype=eta.dtype)
+        newton = jnp.linalg.solve(correlation + ridge, difference / spread) / spread
         decrement = jnp.sqrt(jnp.maximum(difference @ newton, 0.0))
         # A statistic with parameters of its own keeps them: only eta is fitted to moments.
         zeros = jax.tree.map(jnp.zeros_like, eqx.filter(energy, trainable(energy)))
         gradient = eqx.tree_at(lambda m: m.natural_parameter, zeros, newton / (1 + decrement))
         entropy = value - eta @ mean
-        error = jnp.max(jnp.abs(difference))
-        return Step(gradient, None, {"entropy": entropy, "moment_error": error})
+        measures = {
+            "entropy": entropy,
+            "moment_error": jnp.max(jnp.abs(difference)),
+            "moment_error_scaled": jnp.max(jnp.abs(difference) / spread),
+        }
+        return Step(gradient, None, measures)
 
     def default_optimizer(self) -> optax.GradientTransformation:
         return optax.sgd(1.0)
 
     def complaint(self, measures: dict[str, float]) -> str:
-        error = measures.get("moment_error", 0.0)
-        if error > 1e-3:
+        error = measures.get("moment_error_scaled", 0.0)
+        if error > _LARGEST_ERROR:
             return (
-                f"expectations are still off by {error:.2g}: no model of this family may have"
-                " these moments, or more steps are needed"
+                f"expectations are still off by {error:.2g} standard deviations: no model of this"
+                " family may have these moments, or more steps are needed"
             )
         return ""
 

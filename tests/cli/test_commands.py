@@ -1,0 +1,561 @@
+"""Every command does its job on a tiny data set, and says in JSON what it did."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from command_line import ROWS, call, listing
+from PIL import Image
+
+import energax as ex
+import oracles
+from energax import io
+from energax.cli import _common, _fit
+from energax.cli._app import run
+from energax.training import Fitted
+from energax.training import _fit as training
+
+COMMANDS = ("fit", "sample", "score", "logz", "report", "info", "demo")
+FIT = ("fit", "rows.npy", "--hidden", 3, "--objective", "cd", "--epochs", 6, "--batch-size", 12)
+MODEL, CHECKPOINT = "rows-rbm.energax", "rows-rbm.energax.checkpoint"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with rows and a model `energax fit` made of them, without a word."""
+    folder, back = tmp_path_factory.mktemp("trained"), Path.cwd()
+    np.save(folder / "rows.npy", ROWS)
+    os.chdir(folder)
+    try:
+        assert run([str(word) for word in (*FIT, "--quiet")]) == 0
+    finally:
+        os.chdir(back)
+    return folder
+
+
+@pytest.fixture
+def work(trained, tmp_path, monkeypatch):
+    """A copy of that folder, to work in."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A folder with rows alone, to work in."""
+    np.save(tmp_path / "rows.npy", ROWS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `ex.fit` was asked for; it trains nothing."""
+    calls = []
+
+    def fit(energy, rows, objective, **options):
+        calls.append({"energy": energy, "rows": rows, "objective": objective, **options})
+        return Fitted(energy, [{"step": 1, "seconds": 0.5}], "finished", "1 steps", 1)
+
+    monkeypatch.setattr(ex, "fit", fit)
+    return calls
+
+
+def new_files(folder, trained):
+    """What a command left, beside the files that were there."""
+    return {path.name for path in folder.iterdir()} - {path.name for path in trained.iterdir()}
+
+
+def same_model(one, other):
+    return [np.asarray(a).tobytes() for a in jax.tree.leaves(ex.load(one))] == [
+        np.asarray(a).tobytes() for a in jax.tree.leaves(ex.load(other))
+    ]
+
+
+# --- fit ---------------------------------------------------------------------------------------
+
+
+def test_fit_leaves_a_model_and_its_checkpoint(trained):
+    assert {path.name for path in trained.iterdir()} == {"rows.npy", MODEL, CHECKPOINT}
+    model, metadata = ex.load(trained / MODEL), io.read_metadata(trained / MODEL)
+    assert model.weights.shape == (6, 3)
+    assert metadata["status"] == "finished"
+    assert metadata["settings"]["objective"] == "cd"
+    assert metadata["settings"]["epochs"] == 6
+    assert [row["step"] for row in metadata["history"]] == [3, 6, 9, 12, 15, 18]
+    assert "validation_gap" in metadata["history"][0]
+    train, _, _ = _fit.training_rows(
+        trained / "rows.npy", array=None, test_array=None, threshold=None, test_fraction=0.1, seed=0
+    )
+    base = ex.Bernoulli.from_data(train)
+    np.testing.assert_allclose(metadata["base_logits"], base.logits, atol=1e-5)
+
+
+def test_fit_says_what_it_read_and_how_it_ended(work, capsys):
+    ended = call(capsys, *FIT)  # finished already: it reads its checkpoint and takes no step
+    assert ended.code == 0
+    assert ended.err == ""
+    assert "rows.npy: uint8 (40, 6); 36 training and 4 test rows" in ended.out
+    assert "finished: 18 steps" in ended.out
+    assert MODEL in ended.out
+    assert CHECKPOINT in ended.out
+
+
+def test_fit_in_json(work, capsys):
+    ended = call(capsys, *FIT, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.json
+    assert set(result) == {"model", "checkpoint", "status", "message", "steps", "seconds", "last"}
+    assert result["model"] == MODEL
+    assert result["checkpoint"] == CHECKPOINT
+    assert result["status"] == "finished"
+    assert result["steps"] == result["last"]["step"] == 18
+
+
+def test_the_same_seed_trains_the_same_model_and_another_seed_another(work, capsys):
+    for name, seed in (("again", 0), ("other", 1)):
+        assert call(capsys, *FIT, "--seed", seed, "--out", f"{name}.energax").code == 0
+    assert same_model("again.energax", MODEL)
+    assert not same_model("other.energax", MODEL)
+
+
+def test_more_epochs_go_on_from_the_checkpoint(work, capsys):
+    longer = [6 + 2 if word == 6 else word for word in FIT]
+    result = call(capsys, *longer, "--json").json
+    assert result["steps"] == 24
+    history = io.read_metadata(MODEL)["history"]
+    assert [row["step"] for row in history] == list(range(3, 25, 3))
+    assert set(os.listdir()) == {"rows.npy", MODEL, CHECKPOINT}
+    shorter = call(capsys, *FIT)
+    assert shorter.code == 2
+    assert "has 24 steps behind it" in shorter.err
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("--hidden", 4),
+        ("--seed", 1),
+        ("--learning-rate", 0.01),
+        ("--momentum", 0.5),
+        ("--batch-size", 6),
+        ("--gibbs-steps", 2),
+        ("--no-centred",),
+        ("--weight-decay", 0.1),
+        ("--test-fraction", 0.2),
+        ("--objective", "pcd"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(changed, work, capsys):
+    before = listing(work)
+    ended = call(capsys, *FIT, *changed)
+    assert ended.code == 2
+    assert "was written for something else" in ended.err
+    assert "--no-resume" in ended.err
+    assert ended.err.count("\n") == 1
+    assert listing(work) == before
+
+
+def test_an_existing_model_is_not_overwritten_unasked(work, capsys):
+    before = listing(work)
+    assert "add --overwrite" in call(capsys, *FIT, "--no-resume").err
+    assert listing(work) == before
+    Path(CHECKPOINT).unlink()
+    assert "add --overwrite" in call(capsys, *FIT).err
+    assert Path(MODEL).read_bytes() == before[MODEL]
+    assert not Path(CHECKPOINT).exists()
+
+
+def test_overwrite_and_no_resume_start_anew(work, asked, capsys):
+    assert call(capsys, *FIT, "--no-resume", "--overwrite").code == 0
+    assert asked[0]["resume"] is False
+    assert np.abs(ex.load(MODEL).weights).max() < 0.1  # as they start
+
+
+def test_ctrl_c_keeps_the_model_and_the_checkpoint_and_the_same_command_goes_on(
+    fresh, trained, capsys, monkeypatch
+):
+    update, calls = training.Bar.update, []
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        update(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Bar, "update", stopped)
+        ended = call(capsys, *FIT)
+    assert ended.code == 130
+    assert "interrupted: stopped by the user after 6 of 18 steps" in ended.out
+    assert ended.err == "energax: interrupted\n"
+    assert set(os.listdir()) == {"rows.npy", MODEL, CHECKPOINT}
+    assert io.read_metadata(MODEL)["status"] == "interrupted"
+    assert call(capsys, *FIT, "--quiet") == (0, "", "")
+    assert same_model(MODEL, trained / MODEL)
+
+
+@pytest.mark.parametrize(
+    ("command", "where", "name"),
+    [
+        (FIT, _fit, "read_rows"),
+        (("sample", MODEL), ex, "sample"),
+        (("logz", MODEL), ex, "log_partition"),
+        (("score", MODEL, "rows.npy"), ex, "log_likelihood"),
+        (("report", MODEL, "rows.npy"), ex, "evaluate"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_ctrl_c_ends_every_command_with_130_and_no_new_file(
+    command, where, name, work, capsys, monkeypatch
+):
+    def stopped(*args, **options):
+        raise KeyboardInterrupt
+
+    before = listing(work)
+    monkeypatch.setattr(where, name, stopped)
+    ended = call(capsys, *command)
+    assert (ended.code, ended.out, ended.err) == (130, "", "energax: interrupted\n")
+    assert listing(work) == before
+
+
+def test_divergence_is_exit_code_1_and_the_last_good_model(fresh, capsys):
+    ended = call(capsys, *FIT, "--learning-rate", 1e30, "--json")
+    assert ended.code == 1
+    assert ended.json["status"] == "diverged"
+    assert "diverged at step" in ended.json["message"]
+    assert np.isfinite(ex.load(MODEL).weights).all()
+    assert io.read_metadata(MODEL)["status"] == "diverged"
+
+
+def test_options_of_fit_reach_the_training(fresh, asked, capsys):
+    words = "--objective pcd --gibbs-steps 4 --chains 17 --no-centred --momentum 0.3"
+    words += " --weight-decay 0.02 --learning-rate 0.2 --epochs 10 --batch-size 9 --hidden 5"
+    assert call(capsys, "fit", "rows.npy", *words.split(), "--out", "m.energax").code == 0
+    (options,) = asked
+    assert options["objective"] == ex.PersistentContrastiveDivergence(4, 17, centred=False)
+    assert options["momentum"] == 0.3
+    assert options["weight_decay"] == 0.02
+    assert options["batch_size"] == 9
+    assert options["steps"] == 40
+    assert options["checkpoint"] == Path("m.energax.checkpoint")
+    assert options["resume"] is True
+    assert options["progress"] is False  # not a terminal
+    schedule = options["learning_rate"]
+    assert float(schedule(0)) == pytest.approx(0.2)
+    assert float(schedule(40)) == pytest.approx(0.002)
+    start, base = options["energy"], ex.Bernoulli.from_data(options["rows"])
+    assert start.weights.shape == (6, 5)
+    np.testing.assert_array_equal(start.visible_bias, base.logits)
+    call(capsys, "fit", "rows.npy", "--objective", "cd", "--out", "n.energax")
+    assert asked[1]["objective"] == ex.ContrastiveDivergence(5, centred=True)
+    call(capsys, "fit", "rows.npy", "--objective", "ml", "--hidden", 3, "--out", "o.energax")
+    assert asked[2]["objective"] == ex.MaximumLikelihood()
+
+
+def test_the_split_leaves_no_row_out_and_uses_none_twice(tmp_path):
+    np.save(tmp_path / "eye.npy", np.eye(20))
+    split = {"array": None, "test_array": None, "threshold": None, "seed": 3}
+    train, test, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=0.25, **split)
+    assert (len(train), len(test)) == (15, 5)
+    np.testing.assert_array_equal(np.concatenate([train, test]).sum(0), 1)
+    again, _, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=0.25, **split)
+    np.testing.assert_array_equal(train, again)
+    other, _, _ = _fit.training_rows(
+        tmp_path / "eye.npy", test_fraction=0.25, **{**split, "seed": 4}
+    )
+    assert (train != other).any()
+    for fraction, n_test in ((0.001, 1), (0.999, 19)):  # neither part is ever empty
+        _, test, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=fraction, **split)
+        assert len(test) == n_test
+
+
+def test_fit_reads_what_read_reads(fresh, asked, capsys):
+    np.savez("split.npz", train_x=ROWS[:30], test_x=ROWS[30:], train_labels=np.zeros(30))
+    np.savetxt("rows.csv", ROWS, fmt="%d", delimiter=",")
+    Path("images").mkdir()
+    for i, row in enumerate(ROWS):
+        Image.fromarray((row * 200).reshape(2, 3)).save(f"images/{i:02}.png")
+    np.save("grey.npy", ROWS * 0.3)
+    for words in (["split.npz"], ["rows.csv"], ["images"], ["grey.npy", "--threshold", 0.25]):
+        assert call(capsys, "fit", *words, "--hidden", 2, "--quiet") == (0, "", "")
+    for name, options in zip(("split", "csv", "images", "grey"), asked, strict=True):
+        rows, test = np.asarray(options["rows"]), np.asarray(options["validation"])
+        assert rows.shape[1:] == (6,), name
+        together = sorted(map(bytes, np.concatenate([rows, test]).astype(np.uint8)))
+        assert together == sorted(map(bytes, ROWS)), name
+    np.testing.assert_array_equal(asked[0]["rows"], ROWS[:30])
+    np.testing.assert_array_equal(asked[0]["validation"], ROWS[30:])
+    assert Path("images-rbm.energax").exists()
+
+
+# --- sample ------------------------------------------------------------------------------------
+
+
+def test_sample_writes_draws_and_their_energies(work, trained, capsys):
+    ended = call(capsys, "sample", MODEL, "-n", 50, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.json
+    assert set(result) == {"samples", "n", "method", "converged", "problems", "mean_energy"}
+    assert new_files(work, trained) == {"rows-rbm-samples.npz"} == {result["samples"]}
+    with np.load("rows-rbm-samples.npz") as archive:
+        assert set(archive) == {"x", "energy"}
+        x, energy = archive["x"], archive["energy"]
+    assert x.shape == (*energy.shape, 6)
+    assert result["n"] == energy.size == 50
+    model = ex.load(MODEL)
+    np.testing.assert_allclose(jax.vmap(model.energy)(x.reshape(-1, 6)), energy.ravel(), atol=1e-5)
+    assert result["mean_energy"] == pytest.approx(energy.mean(), abs=1e-5)
+
+
+def test_sample_with_chains_of_a_model_too_large_to_list(work, capsys):
+    io.save(ex.RBM.init(ex.key(0), n_visible=20, n_hidden=3), "wide.energax")
+    words = ("-n", 60, "--chains", 4, "--warmup", 5, "--thin", 2)
+    for name, seed in (("a.npz", 0), ("b.NPZ", 0), ("c.npz", 1)):  # numpy would add .npz to .NPZ
+        ended = call(capsys, "sample", "wide.energax", *words, "--seed", seed, "--out", name)
+        assert ended.code == 0
+        assert name in ended.out
+    with np.load("a.npz") as a, np.load("b.NPZ") as b, np.load("c.npz") as c:
+        assert a["x"].shape == (4, 15, 20)
+        np.testing.assert_array_equal(a["x"], b["x"])
+        assert (a["x"] != c["x"]).any()
+    assert not [name for name in os.listdir() if name.startswith(".") or "NPZ.npz" in name]
+
+
+def test_sample_of_a_joint_names_its_parts(work, capsys):
+    io.save(ex.load(MODEL).joint, "joint.energax")
+    assert call(capsys, "sample", "joint.energax", "-n", 8, "--quiet") == (0, "", "")
+    with np.load("joint-samples.npz") as archive:
+        assert set(archive) == {"hidden", "visible", "energy"}
+
+
+# --- score and logz ----------------------------------------------------------------------------
+
+
+def test_score_is_minus_energy_minus_log_z(work, trained, capsys):
+    ended = call(capsys, "score", MODEL, "rows.npy", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.json
+    assert set(result) == {"scores", "log_likelihood", "log_partition"}
+    assert new_files(work, trained) == {"rows-scores.csv"} == {result["scores"]}
+    with open("rows-scores.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["row", "energy", "log_prob"]
+    assert [int(row["row"]) for row in table] == list(range(40))
+    model = ex.load(MODEL)
+    energies = np.asarray(jax.vmap(model.energy)(ROWS.astype(np.float32)))
+    scores = -energies - oracles.log_z(model)
+    np.testing.assert_allclose([float(r["energy"]) for r in table], energies, atol=1e-5)
+    np.testing.assert_allclose([float(r["log_prob"]) for r in table], scores, atol=1e-4)
+    said = result["log_likelihood"]
+    assert set(said) == {"mean", "lower", "upper", "row_error", "n_rows", "trusted"} | {
+        "bits_per_dimension"
+    }
+    assert said["mean"] == pytest.approx(scores.mean(), abs=1e-4)
+    assert said["n_rows"] == 40
+    assert said["bits_per_dimension"] == pytest.approx(-scores.mean() / np.log(2) / 6, abs=1e-4)
+
+
+def test_score_of_grey_rows_and_of_reals(work, capsys):
+    np.save("grey.npy", ROWS * 0.3)
+    call(capsys, "score", MODEL, "grey.npy", "--threshold", 0.25)
+    call(capsys, "score", MODEL, "rows.npy")
+    assert Path("grey-scores.csv").read_text() == Path("rows-scores.csv").read_text()
+    io.save(ex.Gaussian(np.zeros(6)), "gaussian.energax")
+    np.save("reals.npy", np.zeros((3, 6)))
+    result = call(capsys, "score", "gaussian.energax", "reals.npy", "--json").json
+    assert result["log_likelihood"]["mean"] == pytest.approx(-3 * np.log(2 * np.pi), abs=1e-5)
+    assert result["log_partition"]["method"] == "closed form"
+
+
+def test_logz_is_exact_where_that_takes_seconds(work, trained, capsys):
+    result = call(capsys, "logz", MODEL, "--json").json
+    assert set(result) == {"value", "lower", "upper", "std_error", "exact", "method", "trusted"} | {
+        "reason",
+        "level",
+        "diagnostics",
+    }
+    assert result["exact"] is True
+    assert result["value"] == pytest.approx(oracles.log_z(ex.load(MODEL)), abs=1e-5)
+    assert new_files(work, trained) == set()
+
+
+def test_logz_by_annealing_brackets_the_exact_value(work, capsys):
+    words = ("--method", "annealing", "--temperatures", 300, "--chains", 50)
+    ended = call(capsys, "logz", MODEL, *words, "--level", 0.999, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.json
+    assert result["exact"] is False
+    assert result["trusted"] is True
+    assert result["level"] == 0.999
+    assert result["diagnostics"]["n_temperatures"] == 300
+    # The interval misses one time in a thousand; the seed is fixed.
+    assert result["lower"] <= oracles.log_z(ex.load(MODEL)) <= result["upper"]
+    assert call(capsys, "logz", MODEL, *words, "--level", 0.999, "--json").json == result
+    other = call(capsys, "logz", MODEL, *words, "--seed", 1, "--json").json
+    assert other["value"] != result["value"]
+    said = call(capsys, "logz", MODEL, *words).out
+    assert said.startswith(f"log Z = {result['value']:.3f}")
+
+
+# --- report, info, demo ------------------------------------------------------------------------
+
+QUICK = ("--chains", 10, "--temperatures", 50, "--sample-steps", 20)
+
+
+def test_report_is_one_page(work, trained, capsys):
+    ended = call(capsys, "report", MODEL, "rows.npy", *QUICK, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    result = ended.json
+    assert set(result) == {"report", "log_partition", "train", "test", "baseline_test"}
+    assert new_files(work, trained) == {"rows-rbm-report.html"} == {result["report"]}
+    assert (result["train"]["n_rows"], result["test"]["n_rows"]) == (36, 4)
+    page = Path("rows-rbm-report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "rows.npy" in page
+    before = listing(work)
+    assert "add --overwrite" in call(capsys, "report", MODEL, "rows.npy").err
+    assert listing(work) == before
+    words = ("--overwrite", "--seed", 1)
+    said = call(capsys, "report", MODEL, "rows.npy", *QUICK, *words)
+    assert said.code == 0
+    assert "test log-likelihood" in said.out
+    assert "report rows-rbm-report.html" in said.out
+    assert listing(work) != before
+
+
+def test_info_on_a_model(work, trained, capsys):
+    result = call(capsys, "info", MODEL, "--json").json
+    assert set(result) == {"file", "model", "space", "parameters", "shapes", "data", "status"} | {
+        "message",
+        "fit_seconds",
+        "settings",
+    }
+    assert result["model"] == "RBM"
+    assert result["parameters"] == 6 * 3 + 6 + 3
+    said = call(capsys, "info", MODEL)
+    assert said.code == 0
+    assert "Binary(shape=(6,))" in said.out
+    assert "18 steps" in said.out
+    assert new_files(work, trained) == set()
+
+
+def test_info_on_data(work, capsys):
+    result = call(capsys, "info", "rows.npy", "--json").json
+    assert set(result) == {"file", "rows", "shape", "dtype", "smallest", "largest"} | {
+        "test rows",
+        "labels",
+        "read as",
+    }
+    assert (result["rows"], result["shape"]) == (40, [6])
+    assert (result["smallest"], result["largest"]) == (0, 1)
+    np.savez("two.npz", X=ROWS, y=np.zeros(40), other=ROWS[:, :2])
+    assert call(capsys, "info", "two.npz", "--json").json["labels"] is True
+    assert call(capsys, "info", "two.npz", "--array", "other", "--json").json["shape"] == [2]
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(work, capsys):
+    np.save("[red]a[/b].npy", ROWS)
+    ended = call(capsys, "info", "[red]a[/b].npy")
+    assert ended.code == 0
+    assert "[red]a[/b].npy" in ended.out
+    ended = call(capsys, "score", MODEL, "[red]a[/b].npy")
+    assert "[red]a[/b]-scores.csv" in ended.out
+
+
+@pytest.mark.slow
+def test_demo(fresh, capsys):
+    ended = call(capsys, "demo", "--epochs", 2, "--out", "shown/here")
+    assert (ended.code, ended.err) == (0, "")
+    assert sorted(os.listdir("shown/here")) == [
+        "digits-rbm.energax",
+        "digits-rbm.energax.checkpoint",
+        "digits.npz",
+        "report.html",
+    ]
+    assert str(fresh / "shown" / "here" / "report.html") in ended.out
+    assert ex.load("shown/here/digits-rbm.energax").weights.shape == (64, 16)
+    assert set(os.listdir()) == {"rows.npy", "shown"}
+
+
+# --- silence, help, versions -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        FIT,
+        ("sample", MODEL, "-n", 5),
+        ("score", MODEL, "rows.npy"),
+        ("report", MODEL, "rows.npy", *QUICK),
+    ],
+    ids=lambda words: words[0],
+)
+def test_quiet_prints_nothing(words, work, capsys):
+    assert call(capsys, *words, "--quiet") == (0, "", "")
+
+
+def test_infinities_become_null(capsys):
+    _common.show_json({"a": float("inf"), "b": np.float32("nan"), "c": np.arange(2), "d": True})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": None, "c": [0, 1], "d": True}
+
+
+def test_version(capsys):
+    assert call(capsys, "--version") == (0, f"energax {ex.__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)], ids=["alone", "--help", "-h"])
+def test_help_lists_the_commands(words, capsys):
+    ended = call(capsys, *words)
+    assert (ended.code, ended.err) == (0, "")
+    for command in COMMANDS:
+        assert f" {command} " in ended.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_lists_its_options(command, capsys):
+    ended = call(capsys, command, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    option = {"info": "--array", "demo": "--epochs", "logz": "--method"}.get(command, "--out")
+    assert option in ended.out
+
+
+# --- as a program ------------------------------------------------------------------------------
+
+
+def program(before, *words):
+    """`energax WORDS` as a process of its own, after some other Python."""
+    code = f"import sys; {before}; sys.argv[0] = 'energax'; from energax.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_program_refuses_in_one_line_and_exit_code_2(fresh):
+    ended = program("pass", "fit", "missing.npy")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("energax: error: missing.npy: there is no such file")
+    assert ended.stderr.count("\n") == 1
+    assert os.listdir() == ["rows.npy"]
+
+
+def test_the_program_without_its_extra_names_it():
+    ended = program("sys.modules['typer'] = None", "--version")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == 'energax: the command line needs typer: pip install "energax[cli]"\n'
+
+
+def test_the_program_needs_no_click_where_typer_brings_its_own():
+    pytest.importorskip("typer._click")
+    ended = program("sys.modules['click'] = None", "--nope")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("energax: error: No such option: --nope")

@@ -1,0 +1,117 @@
+"""The logarithm of a mean weight: its value, its interval, and how far the weights have collapsed."""
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import binom, norm, t
+
+from energax.diagnostics import log_mean_weight, normal_interval
+from oracles import ALARM, assert_mean, refused
+
+
+def test_it_is_its_equation():
+    log_weights = np.random.default_rng(0).normal(size=50)
+    w = np.exp(log_weights)
+    result = log_mean_weight(log_weights, level=0.9)
+    assert result.value == pytest.approx(np.log(w.mean()), abs=1e-13)
+    error = w.std(ddof=1) / np.sqrt(50) / w.mean()
+    assert result.std_error == pytest.approx(error, rel=1e-12)
+    reach = t(49).ppf(0.95) * w.std(ddof=1) / np.sqrt(50)
+    assert result.lower == pytest.approx(np.log(w.mean() - reach), abs=1e-12)
+    assert result.upper == pytest.approx(np.log(w.mean() + reach), abs=1e-12)
+    assert result.ess == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-12)
+    assert result.largest == pytest.approx(w.max() / w.sum(), rel=1e-12)
+
+
+def test_equal_weights_are_certain():
+    result = log_mean_weight(np.full(10, -3.0))
+    assert result.value == pytest.approx(-3.0, abs=1e-14)
+    assert result.std_error == pytest.approx(0, abs=1e-14)
+    assert result.lower == pytest.approx(-3.0, abs=1e-13)
+    assert result.upper == pytest.approx(-3.0, abs=1e-13)
+    assert result.ess == pytest.approx(10)
+    assert result.largest == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("level", [-1e5, -800.0, 800.0, 1e5])
+def test_the_size_of_weights_does_not_matter(level):
+    log_weights = np.random.default_rng(0).normal(size=50)
+    here, there = log_mean_weight(log_weights), log_mean_weight(log_weights + level)
+    for name in ("value", "lower", "upper"):
+        assert getattr(there, name) - level == pytest.approx(getattr(here, name), abs=1e-10)
+    for name in ("std_error", "ess", "largest"):
+        assert getattr(there, name) == pytest.approx(getattr(here, name), rel=1e-9)
+
+
+def test_float32_weights_are_summed_in_float64():
+    log_weights = np.float32(np.random.default_rng(0).normal(size=100_000))
+    result = log_mean_weight(log_weights)
+    exact = logsumexp(log_weights.astype(float)) - np.log(100_000)
+    assert result.value == pytest.approx(exact, abs=1e-13)
+
+
+def test_weights_of_zero_count():
+    result = log_mean_weight(np.array([0.0, -np.inf, 0.0, -np.inf]))
+    assert result.value == pytest.approx(np.log(0.5))
+    assert result.ess == pytest.approx(2)
+    assert np.isfinite(result.std_error)
+
+
+def test_one_weight_that_outweighs_the_rest_leaves_the_interval_open():
+    result = log_mean_weight(np.array([50.0, *np.zeros(99)]))
+    assert result.largest == pytest.approx(1)
+    assert result.ess == pytest.approx(1)
+    assert result.lower == -np.inf
+    assert result.upper == pytest.approx(50 - np.log(100) + np.log1p(t(99).ppf(0.975)))
+
+
+def test_lognormal_weights_of_small_spread():
+    """The mean of exp(N(0, s^2)) is exp(s^2 / 2): unbiased, with intervals that cover it."""
+    rng, spread, n, repeats = np.random.default_rng(3), 0.3, 100, 2_000
+    results = [log_mean_weight(row) for row in rng.normal(size=(repeats, n)) * spread]
+    mean = np.exp(spread**2 / 2)
+    assert_mean(np.exp([r.value for r in results]), mean)
+    exact_error = np.sqrt(np.expm1(spread**2) / n)
+    assert np.mean([r.std_error for r in results]) == pytest.approx(exact_error, rel=0.02)
+    inside = sum(r.lower < np.log(mean) < r.upper for r in results)
+    low, high = binom(repeats, 0.95).ppf([ALARM / 2, 1 - ALARM / 2])
+    assert low <= inside <= high
+    ess = np.mean([r.ess for r in results])
+    assert ess == pytest.approx(n / np.exp(spread**2), rel=0.02)
+
+
+def test_a_higher_level_is_a_longer_interval():
+    log_weights = np.random.default_rng(0).normal(size=50)
+    narrow, wide = (log_mean_weight(log_weights, level=level) for level in (0.5, 0.99))
+    assert wide.lower < narrow.lower < narrow.value < narrow.upper < wide.upper
+
+
+def test_normal_interval():
+    low, high = normal_interval(1.0, 0.5, level=0.9)
+    assert low == pytest.approx(1.0 - 0.5 * norm.ppf(0.95))
+    assert high == pytest.approx(1.0 + 0.5 * norm.ppf(0.95))
+    assert normal_interval(1.0, 0.0) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "words"),
+    [
+        (np.zeros(1), ["log_weights", "n >= 2", "(1,)"]),
+        (np.zeros(0), ["log_weights", "(0,)"]),
+        (np.zeros((3, 2)), ["log_weights", "(3, 2)"]),
+        (np.array([0.0, np.nan]), ["log_weights", "NaN"]),
+        (np.array([0.0, np.inf]), ["log_weights", "finite"]),
+        (np.full(3, -np.inf), ["log_weights", "finite"]),
+    ],
+)
+def test_weights_that_say_nothing_are_refused(log_weights, words):
+    with refused(*words):
+        log_mean_weight(log_weights)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 1.5, np.nan])
+def test_levels_outside_0_and_1_are_refused(level):
+    with refused("level", "between 0 and 1", str(level)):
+        log_mean_weight(np.zeros(3), level=level)
+    with refused("level", "between 0 and 1", str(level)):
+        normal_interval(0.0, 1.0, level=level)
