@@ -1,4 +1,4 @@
-"""The logarithm of a mean weight: its value, its interval, and how far the weights have collapsed."""
+"""The logarithm of a mean weight: its value, its interval, and whether the weights collapsed."""
 
 import numpy as np
 import pytest
