@@ -13,10 +13,11 @@ import math
 from typing import NamedTuple
 from unittest import mock
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import energax as ex
 import oracles
 import registry
 from energax.spaces import Clamped

@@ -1,11 +1,12 @@
 """Block Gibbs: which energies it takes, and what its steps draw."""
 
-import energax as ex
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import registry
 from enumerated_moves import moves, pairs, states_of
+
+import energax as ex
+import registry
 
 
 def test_it_takes_energies_with_two_layers_and_refuses_others():

@@ -1,12 +1,13 @@
 """What a kernel keeps of the energy: stale after the energy changed, right after a refresh."""
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import registry
 from enumerated_moves import moves, states_of
+
+import energax as ex
+import registry
 
 CHANGES = {
     "rbm": (lambda: registry._rbm(seed=0), lambda: registry._rbm(seed=5)),
@@ -43,9 +44,7 @@ def _worst(made) -> float:
 
 
 @changes
-def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(
-    kernel_name, energy_name, x64
-):
+def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(kernel_name, energy_name, x64):
     before, after = (make() for make in CHANGES[energy_name])
     kernel = registry.KERNELS[kernel_name](after)
 

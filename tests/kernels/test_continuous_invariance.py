@@ -7,16 +7,17 @@ fails one, on fresh seeds, with a chance below `ALARM`.
 
 import contextlib
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
+
+import energax as ex
 import registry
 from energax.energies import AbstractTractable
 from energax.kernels import MetropolisHastings
 from energax.sampling import start_chains, step_chains
-from scipy import stats
 
 ALARM = 1e-4
 N_CHAINS = 50_000

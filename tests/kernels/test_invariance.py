@@ -6,18 +6,19 @@ seeds, with a chance below `ALARM`.
 
 from typing import Any, ClassVar
 
-import energax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+from enumerated_moves import index, moves, pairs, registered, stack, states_of, target
+
+import energax as ex
+import oracles
 import registry
 from energax.energies import AbstractBipartite, unfreeze
 from energax.kernels import AbstractKernel, Info, MetropolisHastings
 from energax.sampling import start_chains, step_chains
-from enumerated_moves import index, moves, pairs, registered, stack, states_of, target
 
 ALARM = 1e-4
 N_CHAINS = 1 << 20

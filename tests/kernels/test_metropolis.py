@@ -4,15 +4,16 @@ The statistical tests here are four; an ideal kernel fails one of them, on fresh
 chance below `ALARM`.
 """
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from energax.kernels import MetropolisHastings, RandomWalkMetropolis
-from energax.sampling import start_chains, step_chains
 from enumerated_moves import moves, registered
 from scipy import stats
+
+import energax as ex
+from energax.kernels import MetropolisHastings, RandomWalkMetropolis
+from energax.sampling import start_chains, step_chains
 
 ALARM = 1e-4 / 4
 
@@ -71,9 +72,7 @@ def test_proposals_outside_a_box_are_refused():
     assert bool(jnp.all((chains.x >= -1) & (chains.x <= 3)))
     # The chance to stay inside, over both coordinates, of normal steps of width 2.
     w = 4 / 2
-    inside = (
-        (2 * stats.norm.cdf(w) - 1) - 2 * (stats.norm.pdf(0) - stats.norm.pdf(w)) / w
-    ) ** 2
+    inside = ((2 * stats.norm.cdf(w) - 1) - 2 * (stats.norm.pdf(0) - stats.norm.pdf(w)) / w) ** 2
     seen = np.asarray(info.acceptance, np.float64)
     assert set(np.unique(seen)) == {0.0, 1.0}
     z = (seen.mean() - inside) / np.sqrt(inside * (1 - inside) / len(seen))
@@ -180,4 +179,6 @@ def test_settings_are_checked():
         with pytest.raises(ValueError, match="step_size"):
             RandomWalkMetropolis(step_size)
     with pytest.raises(ValueError, match="must have shape"):
-        _steps(MetropolisHastings(lambda key, x: x[:1]), ex.Gaussian(jnp.zeros(2)), jnp.zeros((3, 2)))
+        _steps(
+            MetropolisHastings(lambda key, x: x[:1]), ex.Gaussian(jnp.zeros(2)), jnp.zeros((3, 2))
+        )

@@ -1,13 +1,14 @@
 """Kernels under jit and vmap, in both precisions, and with both kinds of keys."""
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
+
+import energax as ex
 import registry
 from energax.sampling import start_chains, step_chains
-from scipy import stats
 
 CASES = {
     ("random walk", "rbm"): registry.DISCRETE["rbm"],

@@ -20,8 +20,7 @@ ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 
 def _rows(energy):
     shape = energy.space.structure.shape
-    rows = energy.space.convert(ROWS[:, : shape[0]])
-    return rows
+    return energy.space.convert(ROWS[:, : shape[0]])
 
 
 def _vector(gradient) -> np.ndarray:

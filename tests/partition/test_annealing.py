@@ -6,19 +6,20 @@ a chance below `ALARM`, apart from the test of coverage, which says its own.
 
 from typing import Any, ClassVar
 
-import energax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+from scipy import stats
+
+import energax as ex
+import oracles
 import registry
 from energax.exact import log_partition_enumerated, log_partition_on_grid
 from energax.kernels import AbstractKernel, AbstractKernelState, Info, MetropolisHastings
 from energax.partition import anneal, log_partition_annealed
 from energax.sampling import default_kernel
-from scipy import stats
 
 ALARM = 1e-4
 N_TESTS = 12  # p-values asked in this file

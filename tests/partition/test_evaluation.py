@@ -1,11 +1,12 @@
 """`evaluate` on models small enough to check every number."""
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+
+import energax as ex
+import oracles
 import registry
 from energax.partition import evaluate
 
@@ -17,8 +18,11 @@ def machine():
     """A machine, rows for training and testing, and their evaluation."""
     rbm = registry._rbm()
     rows = np.asarray(ex.sample(rbm, 300, key=ex.key(0)).flat)
-    return rbm, rows[:200], rows[200:], evaluate(
-        rbm, rows[:200], rows[200:], key=ex.key(1), most_rows=150, **TINY
+    return (
+        rbm,
+        rows[:200],
+        rows[200:],
+        evaluate(rbm, rows[:200], rows[200:], key=ex.key(1), most_rows=150, **TINY),
     )
 
 
@@ -78,9 +82,7 @@ def test_samples_are_chains_from_base_draws(machine):
 def test_a_real_model_has_no_enumeration():
     model = ex.NeuralEnergy(lambda x: -jnp.sum((x - 1) ** 2) / 2, ex.Real(1))
     rows = np.random.default_rng(0).normal(1.0, 1.0, (60, 1))
-    found = evaluate(
-        model, rows[:40], rows[40:], key=ex.key(0), **TINY | {"n_temperatures": 100}
-    )
+    found = evaluate(model, rows[:40], rows[40:], key=ex.key(0), **TINY | {"n_temperatures": 100})
     assert found.exact_log_partition is None
     estimate = found.log_partition
     assert abs(estimate.value - 0.5 * np.log(2 * np.pi)) < 6 * estimate.std_error + 1e-3

@@ -1,10 +1,11 @@
 """Likelihoods of rows: the mean, and the interval of log Z turned round."""
 
-import energax as ex
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+
+import energax as ex
+import oracles
 import registry
 from energax.partition import LogPartition, energies_of, log_likelihood
 

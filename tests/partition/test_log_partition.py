@@ -1,10 +1,11 @@
 """`log_partition`: which method is chosen, and what the exact ones return."""
 
-import energax as ex
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+
+import energax as ex
+import oracles
 import registry
 from energax.energies import Gaussian
 from energax.partition import default_base, log_partition

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from energax.sampling import Draws
 
 GENERATOR = np.random.default_rng(0)

@@ -6,17 +6,18 @@ chance below `ALARM`.
 
 from typing import Any, ClassVar
 
-import energax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
+from scipy import stats
+
+import energax as ex
+import oracles
 import registry
 from energax.diagnostics import mean_and_error
 from energax.kernels import AbstractKernel, AbstractKernelState, Info
 from energax.sampling import default_kernel, start_states, walk_chains
-from scipy import stats
 
 ALARM = 1e-4
 N_TESTS = 30  # p-values asked in this file, rounded up

@@ -1,6 +1,7 @@
 """The commands together, and how they end: 0 done, 1 diverged, 2 bad input, 130 interrupted."""
 
 import sys
+from typing import Any
 
 import typer
 
@@ -15,7 +16,7 @@ from energax.cli._sample import sample
 from energax.cli._score import score
 
 # Typer carries its own copy of click, or needs the package: which, depends on its version.
-_ClickException = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="energax",

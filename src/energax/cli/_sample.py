@@ -57,7 +57,7 @@ def sample(
 
     def write(aside: Path) -> None:
         with open(aside, "wb") as file:  # a name, numpy would make end in .npz
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     write_aside(path, write)
     result = {

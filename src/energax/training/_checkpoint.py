@@ -51,7 +51,7 @@ def _digest(tree: Any) -> str:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
             continue
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
+            leaf = jax.random.key_data(jnp.asarray(leaf))
         array, found = np.asarray(leaf), True
         digest.update(f"{array.shape}{array.dtype}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

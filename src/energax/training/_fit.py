@@ -268,7 +268,8 @@ def _named(learning_rate: Any) -> str:
     """A learning rate in words; a schedule by where it starts, as more steps may stretch it."""
     if not callable(learning_rate):
         return str(learning_rate)
-    return f"schedule from {float(learning_rate(jnp.zeros((), jnp.int32))):.6g}"
+    first: Any = learning_rate(jnp.zeros((), jnp.int32))
+    return f"schedule from {float(first):.6g}"
 
 
 def _is_number(value: Any) -> bool:
@@ -319,12 +320,13 @@ def _optimizer(
         and not (_is_number(learning_rate) and 0 < learning_rate < math.inf)
     ):
         raise ValueError(f"learning_rate must be positive or a schedule, got {learning_rate!r}")
-    if learning_rate is None and momentum is None:
+    rate: Any = learning_rate
+    if rate is None and momentum is None:
         step = objective.default_optimizer()
     elif momentum is None:
-        step = optax.adam(1e-3 if learning_rate is None else learning_rate)
+        step = optax.adam(1e-3 if rate is None else rate)
     else:
-        step = optax.sgd(0.01 if learning_rate is None else learning_rate, momentum or None)
+        step = optax.sgd(0.01 if rate is None else rate, momentum or None)
     if not weight_decay:
         return step
     decay = optax.add_decayed_weights(weight_decay, mask=_matrices)

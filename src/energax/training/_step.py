@@ -88,7 +88,7 @@ def run_chunk(
             updates, optimizer_state = optimizer.update(
                 result.gradient, state.optimizer, parameters
             )
-        energy = eqx.combine(optax.apply_updates(parameters, updates), rest)
+        energy: Any = eqx.combine(optax.apply_updates(parameters, updates), rest)
         norm = optax.tree.norm(result.gradient)
         measures = {**result.measures, "gradient_norm": norm}
         finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in measures.values()]))

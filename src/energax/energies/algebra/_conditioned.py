@@ -92,7 +92,7 @@ def condition(energy: AbstractEnergy, values: Any, mask: Any = None) -> Abstract
     if is_traced(values, mask, *jax.tree.leaves(space)):  # not known yet, so not checked
         values = jnp.asarray(values).astype(space.structure.dtype)
     else:
-        values = _checked(values, mask, space)
+        values = _checked(values, np.asarray(mask), space)
     mask = jnp.asarray(mask)
     rule = find(CONDITION, energy)
     kept = None if rule is None else rule(energy, values, mask)
