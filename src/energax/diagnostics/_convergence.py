@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.fft import next_fast_len
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,9 @@ def _split(draws: np.ndarray) -> np.ndarray:
 
 def _rank_normal(draws: np.ndarray) -> np.ndarray:
     total = draws.shape[0] * draws.shape[1]
+    from scipy.special import ndtri
+    from scipy.stats import rankdata  # a second to import: only who needs it pays
+
     ranks = rankdata(draws.reshape(total, -1), axis=0).reshape(draws.shape)
     return ndtri((ranks - 0.375) / (total + 0.25))
 
@@ -116,7 +116,7 @@ def _ess(draws: np.ndarray) -> np.ndarray:
     if n < 2:
         return np.full(n_series, np.nan)
     centred = draws - draws.mean(1, keepdims=True)
-    length = next_fast_len(2 * n, real=True)
+    length = 1 << (2 * n - 1).bit_length()
     spectrum = np.fft.rfft(centred, length, axis=1)
     covariance = np.fft.irfft(np.abs(spectrum) ** 2, length, axis=1)[:, :n] / n
     within = covariance[:, 0].mean(0) * n / (n - 1)

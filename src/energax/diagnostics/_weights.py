@@ -1,11 +1,10 @@
 """The health of importance weights."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
-from scipy.stats import norm, t
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,14 @@ def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95
     if np.isnan(log_weights).any() or not np.isfinite(log_weights.max()):
         raise ValueError("log_weights need finite values and no NaN")
     n = log_weights.size
-    total = logsumexp(log_weights)
+    top = log_weights.max()
+    total = top + np.log(np.exp(log_weights - top).sum())
     share = np.exp(log_weights - total)
     relative = float(n * share.std(ddof=1) / np.sqrt(n))
     value = float(total - np.log(n))
-    quantile = float(t.ppf(0.5 + level / 2, n - 1))
+    from scipy.special import stdtrit  # takes a while to import: only who needs it pays
+
+    quantile = float(stdtrit(n - 1, 0.5 + level / 2))
     reach = quantile * relative
     lower = value + np.log1p(-reach) if reach < 1 else -np.inf
     return WeightedMean(
@@ -63,7 +65,7 @@ def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95
 def normal_interval(value: float, std_error: float, *, level: float = 0.95) -> tuple[float, float]:
     """value -+ z std_error."""
     _check_level(level)
-    reach = float(norm.ppf(0.5 + level / 2)) * std_error
+    reach = NormalDist().inv_cdf(0.5 + level / 2) * std_error
     return value - reach, value + reach
 
 

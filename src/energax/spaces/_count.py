@@ -1,5 +1,6 @@
 """Counts: unbounded, or a fixed total shared among cells."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -7,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
-from scipy.special import comb
 
 from energax.spaces._base import AbstractDiscreteSpace, as_rows, shape_of, size_of, values_outside
 
@@ -44,7 +44,7 @@ class Count(AbstractDiscreteSpace):
         if self.total is None:
             return None
         cells = size_of(self.shape)
-        return int(comb(self.total + cells - 1, cells - 1, exact=True))
+        return math.comb(self.total + cells - 1, cells - 1)
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, "..."]:
         if self.total is None:
@@ -66,10 +66,7 @@ class Count(AbstractDiscreteSpace):
         # before[k, r]: with k cells still to come, how many compositions leave fewer than r units
         # to them. Those are the compositions of r - 1 units over k + 1 cells.
         before = np.array(
-            [
-                [comb(r - 1 + k, k, exact=True) if r else 0 for r in range(total + 1)]
-                for k in range(cells)
-            ],
+            [[math.comb(r - 1 + k, k) if r else 0 for r in range(total + 1)] for k in range(cells)],
             dtype=object,
         )
         in_reach = jnp.asarray((before < 2**32).astype(bool))

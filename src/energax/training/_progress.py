@@ -2,21 +2,21 @@
 
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 
 class Bar:
     """Shows steps done, steps a second, time left and one measure; silent if not asked for."""
 
     def __init__(self, total: int, done: int, *, show: bool):
+        from rich.console import Console  # only who trains waits for these
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         self._progress = Progress(
             TextColumn("[bold]fit"),
             BarColumn(),

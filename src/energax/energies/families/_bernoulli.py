@@ -42,7 +42,7 @@ class Bernoulli(AbstractNormalised):
         return Binary(self.logits.shape)
 
     def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
-        return -jnp.sum(x * self.logits - jax.nn.softplus(self.logits))
+        return jnp.sum(jax.nn.softplus(self.logits)) - jnp.vdot(x, self.logits)
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         drawn = jax.random.bernoulli(key, jax.nn.sigmoid(self.logits))
