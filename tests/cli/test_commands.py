@@ -464,12 +464,12 @@ def test_info_on_data(work, capsys):
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(work, capsys):
-    np.save("[red]a[/b].npy", ROWS)
-    ended = call(capsys, "info", "[red]a[/b].npy")
+    np.save("[red]a[b].npy", ROWS)
+    ended = call(capsys, "info", "[red]a[b].npy")
     assert ended.code == 0
-    assert "[red]a[/b].npy" in ended.out
-    ended = call(capsys, "score", MODEL, "[red]a[/b].npy")
-    assert "[red]a[/b]-scores.csv" in ended.out
+    assert "[red]a[b].npy" in ended.out
+    ended = call(capsys, "score", MODEL, "[red]a[b].npy")
+    assert "[red]a[b]-scores.csv" in ended.out
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_probabilities_and_expectations(name, x64):
 
     def summary(x):
         return {
-            "sum": sum(jnp.sum(leaf) for leaf in jax.tree.leaves(x)),
+            "sum": sum(jnp.sum(leaf.astype(float)) for leaf in jax.tree.leaves(x)),
             "energy": energy.energy(x),
         }
 
@@ -115,7 +115,10 @@ def test_the_gradient_of_log_z_is_minus_the_expected_gradient(name, x64):
     got, expected = jax.jit(lambda q: (jax.grad(log_z)(q), jax.grad(expected_energy)(q)))(
         parameters
     )
-    assert any(np.abs(leaf).max() > 0.01 for leaf in jax.tree.leaves(expected)) or name == "mixture"
+    assert any(np.abs(leaf).max() > 0.01 for leaf in jax.tree.leaves(expected)) or name in (
+        "mixture",
+        "softmax",  # normalised whatever its parameters: the gradient is zero
+    )
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-12)
 

@@ -174,7 +174,7 @@ def test_a_multiplicative_walk_needs_its_correction():
     assert p_value(False) < 1e-12
 
 
-def test_settings_are_checked():
+def test_settings_are_checked(as_users_call):
     for step_size in (0.0, -1.0, np.inf, np.nan, [0.1, 0.2]):
         with pytest.raises(ValueError, match="step_size"):
             RandomWalkMetropolis(step_size)

@@ -12,7 +12,7 @@ import pytest
 import training_process
 from training_setups import bits, without_seconds
 
-STEPS = 6000
+STEPS = 20_000
 PATIENCE = 300  # seconds until a process that wrote no checkpoint is given up
 
 

@@ -20,12 +20,13 @@ def finite_array(
     if is_traced(value):
         array = jnp.asarray(value)
     else:
-        if np.iscomplexobj(value):
-            raise ValueError(f"{name} must be real, got {np.asarray(value).dtype}")
         try:
-            checked = np.asarray(value, float)
+            given = np.asarray(value)
+            checked = np.asarray(given.real, float)
         except (TypeError, ValueError):
             raise ValueError(f"{name} must be an array of numbers, got {value!r}") from None
+        if np.iscomplexobj(given):
+            raise ValueError(f"{name} must be real, got {given.dtype}")
         if not np.isfinite(checked).all():
             raise ValueError(
                 f"{name} must be finite, got {int((~np.isfinite(checked)).sum())}"

@@ -18,7 +18,12 @@ def trainable(energy: AbstractEnergy) -> PyTree[bool]:
     (temperatures, observed values, masks) and everything inside `freeze`.
 
     ```python
-    parameters, rest = eqx.partition(energy, trainable(energy))
+    import energax as ex
+    import equinox as eqx
+    from energax.energies import trainable
+
+    energy = ex.RBM.init(ex.key(0), n_visible=4, n_hidden=3) ** 0.5
+    parameters, rest = eqx.partition(energy, trainable(energy))  # beta is in the rest
     ```
     """
     return _mark(energy)

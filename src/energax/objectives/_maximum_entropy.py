@@ -1,5 +1,6 @@
 """The model of greatest entropy with given expectations."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies import AbstractEnergy, ExponentialFamily, trainable
 from energax.exact import log_partition_enumerated, log_partition_on_grid
 from energax.objectives._base import AbstractObjective, Step
-from energax.spaces import State
+from energax.spaces import Box, State
 
 _LARGEST_ERROR = 1e-3
 """Of an expectation, in standard deviations of its statistic: what a million rows would tell."""
@@ -56,6 +57,10 @@ class MaximumEntropy(AbstractObjective):
             )
         if not np.isfinite(moments).all():
             raise ValueError("moments must be finite")
+        # Whether log Z can be had at all, and with this grid: said before training.
+        if isinstance(energy.space, Box):
+            log_partition_on_grid(energy, n_points=1, low=self.low, high=self.high)
+        jax.eval_shape(self._log_z_at(energy), energy.natural_parameter)
         return jnp.asarray(moments, energy.natural_parameter.dtype)[None]
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
@@ -67,9 +72,7 @@ class MaximumEntropy(AbstractObjective):
         assert isinstance(energy, ExponentialFamily)
         eta, moments = energy.natural_parameter, batch[0]
 
-        def log_z(eta: Float[Array, " k"]) -> Float[Array, ""]:
-            return self._log_z(ExponentialFamily(energy.sufficient_statistic, eta, energy.space))
-
+        log_z = self._log_z_at(energy)
         value, mean = jax.value_and_grad(log_z)(eta)
         covariance = jax.hessian(log_z)(eta)
         difference = mean - moments
@@ -105,7 +108,26 @@ class MaximumEntropy(AbstractObjective):
             )
         return ""
 
+    def _log_z_at(self, energy: ExponentialFamily) -> Callable[[Array], Array]:
+        """log Z as a function of eta."""
+        return lambda eta: self._log_z(
+            ExponentialFamily(energy.sufficient_statistic, eta, energy.space)
+        )
+
     def _log_z(self, energy: ExponentialFamily) -> Float[Array, ""]:
-        if energy.space.is_discrete:
+        space, low, high = energy.space, self.low, self.high
+        if space.is_discrete:
             return log_partition_enumerated(energy)
-        return log_partition_on_grid(energy, n_points=self.n_points, low=self.low, high=self.high)
+        if not isinstance(space, Box):
+            return log_partition_on_grid(energy, n_points=self.n_points, low=low, high=high)
+        # In a training step the ends of the box are traced, and a grid must know its own: so the
+        # box is made a unit cube.
+        start = space.low if low is None else jnp.full_like(space.low, low)
+        width = (space.high if high is None else jnp.full_like(space.high, high)) - start
+
+        def statistic(t: Array) -> Array:
+            return energy.statistic(start + width * t)
+
+        cube = ExponentialFamily(statistic, energy.natural_parameter, Box(space.shape))
+        log_z = log_partition_on_grid(cube, n_points=self.n_points, low=0.0, high=1.0)
+        return log_z + jnp.sum(jnp.log(width))
