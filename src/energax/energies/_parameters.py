@@ -21,7 +21,7 @@ def finite_array(
         array = jnp.asarray(value)
     else:
         try:
-            given = np.asarray(value)
+            given: Any = np.asarray(value)
             checked = np.asarray(given.real, float)
         except (TypeError, ValueError):
             raise ValueError(f"{name} must be an array of numbers, got {value!r}") from None
