@@ -1,5 +1,7 @@
 """Checks of the numbers energies are made from."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
