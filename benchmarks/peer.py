@@ -11,6 +11,10 @@ from environments import python_of
 
 _SCRIPTS = Path(__file__).parent / "peers"
 
+_KEPT_FROM_PEERS = ("PYTHONPATH", "VIRTUAL_ENV", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Variables a peer must not inherit: another Python's paths, and orders to OpenBLAS to use an older
+processor's kernels than this one's."""
+
 
 class Peer:
     """A running worker. To be used in a `with` statement, which ends it.
@@ -24,7 +28,7 @@ class Peer:
 
     def __init__(self, script: str, environment: str, settings: dict[str, Any]):
         self._name = script
-        variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        variables = {k: v for k, v in os.environ.items() if k not in _KEPT_FROM_PEERS}
         self._process = subprocess.Popen(
             [str(python_of(environment)), str(_SCRIPTS / script)],
             stdin=subprocess.PIPE,

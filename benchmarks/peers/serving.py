@@ -35,13 +35,24 @@ def serve(make_tasks: Callable[[dict, np.ndarray], Tasks], *packages: str) -> No
     tasks = make_tasks(settings, np.load(settings["rows"]))
     for task in tasks.values():
         task(WARM_UP_STEPS)
-    reply(tasks=sorted(tasks), versions={name: version(name) for name in packages})
+    versions = {name: version(name) for name in packages}
+    reply(tasks=sorted(tasks), versions=versions | blas_kernels())
     for line in sys.stdin:
         request = json.loads(line)
         task = tasks[request["task"]]
         start = time.perf_counter()
         task(request["steps"])
         reply(seconds=time.perf_counter() - start)
+
+
+def blas_kernels() -> dict[str, str]:
+    """The processor that each loaded linear-algebra library takes this one for."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return {}
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return {library["internal_api"]: library.get("architecture", "unknown") for library in found}
 
 
 def batches(rows, settings: dict):

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,6 +10,7 @@ import pytest
 from training_setups import SGD, Failing, assert_same, bits, rbm, train
 
 import energax as ex
+from energax.training._step import _norm
 
 ROWS = np.eye(8)  # 4 batches of 2
 
@@ -136,3 +138,12 @@ def test_a_model_without_a_finite_energy_of_a_row_is_refused(value, tmp_path):
     with pytest.raises(ValueError, match=f"validation row 4 is {-value} before training"):
         ex.fit(energy, rows[:4], ex.ContrastiveDivergence(), validation=rows, **fit)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1024,), (1025, 3), (28 * 28 * 1024 + 5,), (300, 700)])
+def test_the_norm_counts_every_number_once(sizes):
+    tree = {
+        str(n): jnp.asarray(np.random.default_rng(n).normal(size=n), jnp.float32) for n in sizes
+    }
+    exact = math.sqrt(sum((np.asarray(leaf, np.float64) ** 2).sum() for leaf in tree.values()))
+    assert float(jax.jit(_norm)(tree)) == pytest.approx(exact, rel=1e-6)

@@ -12,7 +12,7 @@ from energax.energies.algebra._rules import PATH
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Bernoulli
 from energax.energies.machines._rbm import RBM, draw_bits
-from energax.energies.machines._softplus import log_one_minus, softplus
+from energax.energies.machines._softplus import log_one_minus, sum_softplus
 from energax.spaces import Binary
 
 _LOG_2 = 0.6931471805599453
@@ -58,7 +58,7 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
     def energy_of(self, terms: tuple[Array, Array, Array]) -> Float[Array, ""]:
         base, visible, hidden_input = terms
         uniform = (1 - self.beta) * self.rbm.n_hidden * _LOG_2
-        hidden = jnp.sum(softplus(self.beta * hidden_input)) - uniform
+        hidden = sum_softplus(self.beta * hidden_input) - uniform
         return -scaled(1 - self.beta, base) - self.beta * visible - hidden
 
     def log_increment(
@@ -90,8 +90,8 @@ class AnnealedRBM(AbstractPath, AbstractBipartite):
 
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         logits = (1 - self.beta) * self.base.logits + self.beta * self.rbm.visible_input(h)
-        base = (1 - self.beta) * (jnp.sum(softplus(self.base.logits)) + self.rbm.n_hidden * _LOG_2)
-        return self.beta * h @ self.rbm.hidden_bias + jnp.sum(softplus(logits)) - base
+        base = (1 - self.beta) * (sum_softplus(self.base.logits) + self.rbm.n_hidden * _LOG_2)
+        return self.beta * h @ self.rbm.hidden_bias + sum_softplus(logits) - base
 
 
 def _from_base_rates(base: Bernoulli, target: RBM, beta: Array) -> AnnealedRBM:

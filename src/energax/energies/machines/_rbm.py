@@ -11,7 +11,7 @@ from energax.energies._parameters import finite_array
 from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.families import Bernoulli
-from energax.energies.machines._softplus import softplus
+from energax.energies.machines._softplus import sum_softplus
 from energax.spaces import Binary, Clamped, Joint, Numbers
 
 
@@ -121,7 +121,7 @@ class RBM(AbstractCentrable):
 
     def energy_of(self, terms: tuple[Array, Array]) -> Float[Array, ""]:
         visible, hidden_input = terms
-        return -visible - jnp.sum(softplus(hidden_input))
+        return -visible - sum_softplus(hidden_input)
 
     def hidden_mean(self, terms: tuple[Array, Array]) -> Float[Array, " hidden"]:
         return jax.nn.sigmoid(terms[1])
@@ -140,7 +140,7 @@ class RBM(AbstractCentrable):
         return v
 
     def hidden_log_density(self, h: Float[Array, " hidden"]) -> Float[Array, ""]:
-        return h @ self.hidden_bias + jnp.sum(softplus(self.visible_input(h)))
+        return h @ self.hidden_bias + sum_softplus(self.visible_input(h))
 
     def offsets(self, batch: Float[Array, "rows visible"]) -> tuple[Array, Array]:
         hidden = jax.nn.sigmoid(jax.vmap(self.hidden_input)(batch))
@@ -241,8 +241,9 @@ class ConditionedRBM(AbstractBipartite):
 
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         total = self.rbm.visible_input(h)
-        each = jnp.where(self.mask, self.values * total, softplus(total))
-        return h @ self.rbm.hidden_bias + jnp.sum(each)
+        seen = jnp.sum(jnp.where(self.mask, self.values * total, 0.0))
+        unseen = sum_softplus(jnp.where(self.mask, -jnp.inf, total))
+        return h @ self.rbm.hidden_bias + seen + unseen
 
 
 def draw_bits(log_odds: Array, key: Key[Array, ""]) -> Array:
