@@ -24,7 +24,9 @@ def test_sum_softplus(n):
     assert found.shape == (6,)
     # Every log of eight terms may be off by four roundings of a number below 6.
     np.testing.assert_allclose(found, exact, rtol=1e-6, atol=n / 8 * 4 * 6e-8 + 1e-7)
-    np.testing.assert_allclose([sum_softplus(row) for row in jnp.asarray(x)], found, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        [sum_softplus(row) for row in jnp.asarray(x)], found, rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("n", [3, 21])

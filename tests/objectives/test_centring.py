@@ -75,6 +75,35 @@ def test_about_zero_it_is_the_ordinary_gradient(x64):
     np.testing.assert_array_equal(_flat(found), _flat(rbm))
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_training_centres_about_running_means(persistent, x64):
+    rbm = registry.DISCRETE["rbm"]()
+    rows, batch = rbm.space.convert(ROWS), rbm.space.convert(ROWS[:2])
+    kind = ex.PersistentContrastiveDivergence if persistent else ex.ContrastiveDivergence
+    plain, centred = kind(), kind(centred=True)
+
+    def means(rows):
+        rows, weights, bias = (np.asarray(a) for a in (rows, rbm.weights, rbm.hidden_bias))
+        return rows.mean(0), (1 / (1 + np.exp(-(bias + rows @ weights)))).mean(0)
+
+    state = centred.init(rbm, rows, key=ex.key(0))
+    start = state.offsets if persistent else state
+    for found, expected in zip(start, means(rows), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    step = centred.gradient(rbm, batch, state, key=ex.key(1))
+    after = step.state.offsets if persistent else step.state
+    moved = [0.99 * old + 0.01 * new for old, new in zip(means(rows), means(batch), strict=True)]
+    for found, expected in zip(after, moved, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+    same = plain.init(rbm, rows, key=ex.key(0))
+    ordinary = plain.gradient(rbm, batch, same, key=ex.key(1)).gradient
+    expected = rbm.centred(ordinary, tuple(jnp.asarray(a) for a in moved))
+    np.testing.assert_allclose(_flat(step.gradient), _flat(expected), rtol=1e-10, atol=1e-12)
+    assert np.abs(_flat(step.gradient) - _flat(ordinary)).max() > 1e-3
+
+
 def test_the_first_means_are_over_a_thousand_rows(x64):
     rbm = registry.DISCRETE["rbm"]()
     rows = jnp.concatenate([jnp.zeros((1000, 4)), jnp.ones((500, 4))])

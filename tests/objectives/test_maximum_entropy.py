@@ -61,6 +61,16 @@ def test_a_pair_of_spins_has_the_coupling_of_its_correlation(x64):
     np.testing.assert_allclose(eta, [np.arctanh(0.6)], atol=1e-9)
 
 
+def test_labels_have_the_logits_of_their_frequencies(x64):
+    p = np.array([0.1, 0.6, 0.3])
+    one_hot = _family(
+        lambda x: (x == jnp.arange(3, dtype=x.dtype))[:2].astype(float), 2, ex.Categorical((), 3)
+    )
+    eta, last, _ = _fit(one_hot, p[:2])
+    np.testing.assert_allclose(eta, np.log(p[:2] / p[2]), atol=1e-9)
+    assert last["entropy"] == pytest.approx(_entropy(p), rel=1e-9)
+
+
 def test_mean_and_second_moment_make_a_normal_density(x64):
     # Mean 1 and variance 2: eta = (mean / variance, -1 / (2 variance)).
     family = ex.ExponentialFamily(lambda x: jnp.stack([x, x**2]), jnp.array([0.0, -0.5]), ex.Real())
@@ -108,6 +118,32 @@ def test_the_step_is_a_damped_newton_step(x64):
     assert float(step.measures["moment_error"]) == pytest.approx(
         np.abs(mean - moments).max(), rel=1e-10
     )
+
+
+@pytest.mark.parametrize("start", [0.0, 3.0, 6.0, 12.0])
+def test_far_starts_are_no_obstacle(start, x64):
+    family = ex.ExponentialFamily(lambda x: x, jnp.array([start, -start]), ex.Binary(2))
+    eta, _, complaint = _fit(family, [0.2, 0.9], n_steps=60)
+    np.testing.assert_allclose(eta, np.log([0.25, 9.0]), atol=1e-8)
+    assert complaint == ""
+
+
+@pytest.mark.parametrize("start", [-8.0, 8.0])
+def test_far_starts_in_single_precision(start):
+    family = ex.ExponentialFamily(lambda x: x, jnp.full(3, start), ex.Binary(3))
+    eta, _, complaint = _fit(family, [0.01, 0.5, 0.99], n_steps=60)
+    np.testing.assert_allclose(eta, np.log([1 / 99, 1.0, 99.0]), atol=0.02)
+    assert complaint == ""
+
+
+def test_a_rare_label_is_no_obstacle(x64):
+    p = np.array([1e-4, 0.9, 0.0999])
+    one_hot = _family(
+        lambda x: (x == jnp.arange(3, dtype=x.dtype))[:2].astype(float), 2, ex.Categorical((), 3)
+    )
+    eta, _, complaint = _fit(one_hot, p[:2], n_steps=60)
+    np.testing.assert_allclose(eta, np.log(p[:2] / p[2]), atol=1e-6)
+    assert complaint == ""
 
 
 def test_statistics_of_very_different_sizes():

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, ExponentialFamily, trainable
@@ -18,20 +19,25 @@ from energax.spaces import Box, State
 _LARGEST_ERROR = 1e-3
 """Of an expectation, in standard deviations of its statistic: what a million rows would tell."""
 
+_DESCENT, _LEAST_SHARE = 1e-4, 2.0**-40
+"""The share of the descent its slope promises that a step must make (J. Nocedal and S. Wright,
+"Numerical optimization", 2006, section 3.1), and where halving ends."""
+
 
 class MaximumEntropy(AbstractObjective):
     """Fits an `ExponentialFamily` to expectations of its sufficient statistic.
 
     In place of rows, `fit` takes the moments m, shape (k,). The natural parameter that gives
     E[T(x)] = m minimises the convex log Z(eta) - eta . m; each step is a damped Newton step,
-    with the mean and covariance of T by enumeration (a discrete space) or on a grid.
+    halved until it descends, with the mean and covariance of T by enumeration (a discrete space)
+    or on a grid.
 
     **Arguments:**
 
     - `n_points`, `low`, `high`: the grid for a continuous space, as in `log_partition_on_grid`.
 
     Source: E. Jaynes, "Information theory and statistical mechanics" (1957); damping by
-    Y. Nesterov and A. Nemirovskii (1994), section 2.2.
+    Y. Nesterov and A. Nemirovskii (1994), section 2.2; sufficient descent by L. Armijo (1966).
     """
 
     n_points: int = 200
@@ -85,9 +91,19 @@ class MaximumEntropy(AbstractObjective):
         ridge = 1e-6 * jnp.eye(eta.size, dtype=eta.dtype)
         newton = jnp.linalg.solve(correlation + ridge, difference / spread) / spread
         decrement = jnp.sqrt(jnp.maximum(difference @ newton, 0.0))
+        step = newton / (1 + decrement)
+
+        def overshoots(share: Array) -> Array:
+            at = eta - share * step
+            enough = value - eta @ moments - _DESCENT * share * (difference @ step)
+            # Near the end the descent is below the rounding of log Z, and Newton's step is right.
+            rounding = 8 * jnp.finfo(eta.dtype).eps * (1 + jnp.abs(value) + jnp.abs(eta @ moments))
+            return ~(log_z(at) - at @ moments <= enough + rounding) & (share > _LEAST_SHARE)
+
+        share = lax.while_loop(overshoots, lambda share: share / 2, jnp.ones((), eta.dtype))
         # A statistic with parameters of its own keeps them: only eta is fitted to moments.
         zeros = jax.tree.map(jnp.zeros_like, eqx.filter(energy, trainable(energy)))
-        gradient = eqx.tree_at(lambda m: m.natural_parameter, zeros, newton / (1 + decrement))
+        gradient = eqx.tree_at(lambda m: m.natural_parameter, zeros, share * step)
         entropy = value - eta @ mean
         measures = {
             "entropy": entropy,
