@@ -2,10 +2,14 @@
 
     python benchmarks/random_rate.py
 
-Each cell is a `lax.scan` whose step draws an array and gives it to a consumer, which is how a
-sampler uses randomness. The generators take turns, and a cell is the median over the turns.
+Each cell is a `lax.scan` whose step draws an array and gives it to a use, which is how a sampler
+takes its randomness: `accumulate` adds uniforms to an array, `compare` makes Bernoulli bits of
+them, `sum` adds them all up, `normal` adds normal numbers to an array. The generators take turns.
 `iota` is the floor: the same program with counters in place of random bits, so a generator cannot
-be faster than it and comes near it where the consumer, and not the generator, sets the pace.
+be faster than it and comes near it where the use, and not the generator, sets the pace.
+
+The gain over threefry is taken within each turn. The bar is on `accumulate`, the plainest use, at
+the shape where the gain is least; of every other use the least gain over the shapes is told too.
 The table goes to the terminal and to `benchmarks/results/random_rate.json`.
 """
 
@@ -13,19 +17,34 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.random import define_prng_impl
-from measuring import parser, save
-from rich.console import Console
+from measuring import (
+    CONSOLE,
+    Bar,
+    Spread,
+    judge,
+    parser,
+    per_step,
+    ratios,
+    save,
+    take_turns,
+    use_cores,
+    versions,
+    warn_if_busy,
+)
 from rich.table import Table
 
 from energax.random import GENERATOR, GENERATOR_VERSION
 
 SHAPES = ((78400,), (100, 784), (1024, 2), (1_000_000,))
-TARGET = 10.0  # times threefry's rate, for the elementwise consumers
+THREADS = 2
+BAR_USE, BAR = "accumulate", 10.0
+"""Times threefry's rate, for uniforms inside a scan."""
 
 
 def _iota_bits(key, bit_width, shape):
@@ -75,7 +94,7 @@ def _normal(carry, key):
     return carry + jax.random.normal(key, carry.shape)
 
 
-CONSUMERS: dict[str, tuple[Callable, type]] = {
+USES: dict[str, tuple[Callable, type]] = {
     "accumulate": (_accumulate, jnp.float32),
     "compare": (_compare, jnp.bool_),
     "sum": (_sum, jnp.float32),
@@ -83,12 +102,15 @@ CONSUMERS: dict[str, tuple[Callable, type]] = {
 }
 
 
-def _compile(generator, consumer: Callable, dtype: type, shape: tuple[int, ...], n_steps: int):
-    """The compiled loop, its first argument, and the seconds tracing and compiling took."""
+def _compile(
+    generator: Any, use: str, shape: tuple[int, ...], n_steps: int
+) -> tuple[Callable[[], jax.Array], float]:
+    """The compiled loop as a program without arguments, and the seconds compiling it took."""
+    function, dtype = USES[use]
 
     def loop(key):
         def step(carry, step_key):
-            return consumer(carry, step_key), None
+            return function(carry, step_key), None
 
         keys = jax.random.split(key, n_steps)
         return lax.scan(step, jnp.zeros(shape, dtype), keys)[0]
@@ -96,101 +118,101 @@ def _compile(generator, consumer: Callable, dtype: type, shape: tuple[int, ...],
     key = jax.random.key(0, impl=generator)
     start = time.perf_counter()
     compiled = jax.jit(loop).lower(key).compile()
-    return compiled, key, time.perf_counter() - start
+    return lambda: compiled(key), time.perf_counter() - start
 
 
-def _measure(consumer: str, shape: tuple[int, ...], n_draws: int, repeats: int) -> list[dict]:
-    n_steps = max(4, n_draws // math.prod(shape))
-    function, dtype = CONSUMERS[consumer]
-    loops = {
-        name: _compile(generator, function, dtype, shape, n_steps)
-        for name, generator in GENERATORS.items()
+def measure(use: str, shape: tuple[int, ...], n_numbers: int, rounds: int) -> dict[str, Any]:
+    """One cell: every generator in turn."""
+    size = math.prod(shape)
+    n_steps = max(4, n_numbers // size)
+    loops = {name: _compile(each, use, shape, n_steps) for name, each in GENERATORS.items()}
+    seconds = take_turns(
+        {name: per_step(program, n_steps * size) for name, (program, _) in loops.items()}, rounds
+    )
+    return {
+        "use": use,
+        "shape": list(shape),
+        "steps": n_steps,
+        "seconds_per_number": seconds,
+        "threefry_over_energax": vars(ratios(seconds["threefry2x32"], seconds["energax"])),
+        "energax_over_floor": vars(ratios(seconds["energax"], seconds["iota"])),
+        "compile_seconds": {name: compile_seconds for name, (_, compile_seconds) in loops.items()},
     }
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for repeat in range(repeats + 1):
-        for name, (compiled, key, _) in loops.items():
-            start = time.perf_counter()
-            compiled(key).block_until_ready()
-            if repeat:  # the first turn warms caches and thread pools
-                seconds[name].append(time.perf_counter() - start)
-    draws = n_steps * math.prod(shape)
-    return [
-        {
-            "consumer": consumer,
-            "shape": list(shape),
-            "generator": name,
-            "n_steps": n_steps,
-            "draws_per_second": draws / statistics.median(times),
-            "fastest_draws_per_second": draws / min(times),
-            "compile_seconds": loops[name][2],
-        }
-        for name, times in seconds.items()
-    ]
 
 
-def _print(rows: list[dict]) -> None:
-    table = Table(title="Random numbers in a scan: millions a second (times threefry's rate)")
-    table.add_column("consumer")
+def report(cells: list[dict[str, Any]]) -> None:
+    """The table of all cells."""
+    table = Table(title="Random numbers in a scan, ns a number (median over the turns)")
+    table.add_column("use")
     table.add_column("shape")
     for name in GENERATORS:
-        table.add_column(name, justify="right")
-    table.add_column("compile s: energax / threefry", justify="right")
-    cells: dict[tuple, dict[str, dict]] = {}
-    for row in rows:
-        cells.setdefault((row["consumer"], tuple(row["shape"])), {})[row["generator"]] = row
-    for (consumer, shape), cell in cells.items():
-        base = cell["threefry2x32"]["draws_per_second"]
-        rates = [cell[name]["draws_per_second"] for name in GENERATORS]
-        compiles = [cell[name]["compile_seconds"] for name in ("energax", "threefry2x32")]
+        table.add_column(name.replace("_", " ").removesuffix("2x32"), justify="right")
+    table.add_column("threefry over energax", justify="right", no_wrap=True)
+    table.add_column("compiling, s: energax / threefry", justify="right")
+    for cell in cells:
+        seconds = cell["seconds_per_number"]
+        compiling = [cell["compile_seconds"][name] for name in ("energax", "threefry2x32")]
         table.add_row(
-            consumer,
-            str(shape),
-            *(f"{rate / 1e6:.0f} ({rate / base:.1f}x)" for rate in rates),
-            " / ".join(f"{seconds:.2f}" for seconds in compiles),
+            cell["use"],
+            " x ".join(map(str, cell["shape"])),
+            *(f"{1e9 * statistics.median(seconds[name]):.2f}" for name in GENERATORS),
+            str(Spread(**cell["threefry_over_energax"])),
+            "{:.2f} / {:.2f}".format(*compiling),
         )
-    Console(width=130).print(table)
+    CONSOLE.print(table)
+
+
+def least_gains(cells: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each use the shape at which energax gains least over threefry, and how much."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        gain = cell["threefry_over_energax"]
+        if cell["use"] not in found or gain["median"] < found[cell["use"]]["median"]:
+            found[cell["use"]] = {"shape": cell["shape"], **gain}
+    return found
 
 
 def main() -> None:
     options = parser(__doc__, "random_rate")
-    options.add_argument("--repeats", type=int, help="timed turns of each generator (7; quick: 1)")
+    options.add_argument("--rounds", type=int, help="timed turns of each generator (11; quick: 2)")
     options.add_argument(
-        "--draws", type=int, help="numbers drawn in each timing (2^24; quick: 2^20)"
+        "--numbers", type=int, help="numbers drawn in each timing (2^24; quick: 2^18)"
     )
-    options.add_argument("--consumer", choices=CONSUMERS, help="one consumer instead of all")
+    options.add_argument("--use", choices=USES, help="one use instead of all")
     arguments = options.parse_args()
-    repeats = arguments.repeats or (1 if arguments.quick else 7)
-    n_draws = arguments.draws or (2**20 if arguments.quick else 2**24)
+    rounds = arguments.rounds or (2 if arguments.quick else 11)
+    n_numbers = arguments.numbers or (2**18 if arguments.quick else 2**24)
+    shapes = SHAPES[1:3] if arguments.quick else SHAPES
+    use_cores(THREADS)
+    busy = warn_if_busy()
 
-    rows = []
-    for consumer in [arguments.consumer] if arguments.consumer else CONSUMERS:
-        for shape in SHAPES:
-            rows += _measure(consumer, shape, n_draws, repeats)
-    _print(rows)
-
-    rate = {
-        (row["consumer"], tuple(row["shape"]), row["generator"]): row["draws_per_second"]
-        for row in rows
-    }
-    least = min(
-        (
-            rate[consumer, shape, "energax"] / rate[consumer, shape, "threefry2x32"]
-            for consumer, shape, generator in rate
-            if generator == "energax" and consumer in ("accumulate", "compare")
-        ),
-        default=None,
-    )
-    if least is not None:
-        print(f"least gain over threefry, elementwise consumers: {least:.1f}x (target {TARGET}x)")
+    uses = [arguments.use] if arguments.use else list(USES)
+    cells = [measure(use, shape, n_numbers, rounds) for use in uses for shape in shapes]
+    report(cells)
+    least = least_gains(cells)
+    for use, gain in least.items():
+        CONSOLE.print(
+            f"least gain over threefry, {use}: {gain['median']:.1f} at shape"
+            f" {tuple(gain['shape'])} ({gain['least']:.1f} to {gain['most']:.1f})",
+            highlight=False,
+        )
+    found = []
+    if BAR_USE in least:
+        name = "energax's uniforms inside a scan over threefry, at the worst shape"
+        found.append(Bar(name, least[BAR_USE]["median"], BAR, at_most=False))
     save(
         arguments,
         "random_rate",
         {
+            "versions": versions("energax", "jax", "jaxlib"),
             "generator_version": GENERATOR_VERSION,
-            "repeats": repeats,
-            "least_elementwise_gain_over_threefry": least,
-            "target": TARGET,
-            "rows": rows,
+            "busy_before": busy,
+            "threads": THREADS,
+            "rounds": rounds,
+            "numbers": n_numbers,
+            "cells": cells,
+            "least_gain_over_threefry": least,
+            "bars": judge(found),
         },
     )
 
