@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from measuring import CONSOLE, Bar, parser, save, use_cores, versions
+from measuring import CONSOLE, Bar, judge, parser, save, use_cores, versions, warn_if_busy
 from rich.table import Table
 
 import energax as ex
@@ -163,23 +163,25 @@ def report(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     arguments = parser(__doc__, "annealing_precision").parse_args()
     use_cores(THREADS)
+    busy = warn_if_busy()
     jax.config.update("jax_enable_x64", True)  # for the float64 side; the other is typed float32
     ladders = (100, 1_000) if arguments.quick else (1_000, 3_000, 10_000, 30_000, 100_000)
     rows = [measure(n) for n in ladders]
     report(rows)
     largest = max(row["largest_error_nats"]["energax"] for row in rows)
     bar = Bar("largest rounding error of a float32 log weight, nats", largest, BAR)
-    CONSOLE.print(str(bar), highlight=False)
     save(
         arguments,
         "annealing_precision",
         {
             "versions": versions("energax", "jax", "jaxlib"),
+            "busy_before": busy,
+            "threads": THREADS,
             "shape": [N_VISIBLE, N_HIDDEN],
             "weights_scale": SCALE,
             "chains": N_CHAINS,
             "rows": rows,
-            "bars": [{**vars(bar), "passed": bar.passed}],
+            "bars": judge([bar]),
         },
     )
 

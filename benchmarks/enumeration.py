@@ -23,6 +23,7 @@ import numpy as np
 from measuring import (
     CONSOLE,
     Bar,
+    judge,
     parser,
     peak_mebibytes,
     per_step,
@@ -162,8 +163,6 @@ def main() -> None:
         seconds = by_size[-1]["compile_seconds"] + statistics.median(by_size[-1]["seconds"])
         name = f"seconds for {BAR_HIDDEN} hidden units, compiling included"
         found.append(Bar(name, seconds, BAR_SECONDS))
-    for bar in found:
-        CONSOLE.print(str(bar), highlight=False)
     save(
         arguments,
         "enumeration",
@@ -175,7 +174,7 @@ def main() -> None:
             "by_size": by_size,
             "by_block": by_block,
             "shipped_block": shipped,
-            "bars": [{**vars(bar), "passed": bar.passed} for bar in found],
+            "bars": judge(found),
         },
     )
 

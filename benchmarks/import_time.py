@@ -12,12 +12,24 @@ import subprocess
 import sys
 from typing import Any
 
-from measuring import CONSOLE, Bar, parser, save, spread, take_turns, versions, warn_if_busy
+from measuring import (
+    CONSOLE,
+    Bar,
+    judge,
+    parser,
+    save,
+    spread,
+    take_turns,
+    use_cores,
+    versions,
+    warn_if_busy,
+)
 from rich.table import Table
 
 BASE = "import jax, equinox, optax"
 BAR = 0.5
 N_SLOWEST = 15
+THREADS = 2
 
 _CLOCK = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
@@ -66,6 +78,7 @@ def main() -> None:
     arguments = options.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 11)
 
+    use_cores(THREADS)
     busy = warn_if_busy()
     times = take_turns(
         {
@@ -91,19 +104,19 @@ def main() -> None:
     CONSOLE.print(table)
 
     bar = Bar("seconds of importing energax itself", statistics.median(differences), BAR)
-    CONSOLE.print(str(bar), highlight=False)
     save(
         arguments,
         "import_time",
         {
             "versions": versions("energax", "jax", "equinox", "optax", "scipy", "rich"),
             "busy_before": busy,
+            "threads": THREADS,
             "rounds": rounds,
             "base_seconds": times["base"],
             "energax_seconds": times["energax"],
             "differences": differences,
             "breakdown": parts,
-            "bars": [{**vars(bar), "passed": bar.passed}],
+            "bars": judge([bar]),
         },
     )
 

@@ -24,6 +24,9 @@ CONSOLE = Console(width=110)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+_INSTRUCTIONS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "amx_tile", "asimd", "sve")
+"""Instruction sets that decide how fast products of matrices are."""
+
 _BUSY = 0.05
 """The share of the machine's time in others' hands from which numbers are not worth keeping."""
 
@@ -58,6 +61,13 @@ class Bar:
         verdict = "[green]pass[/green]" if self.passed else "[red]FAIL[/red]"
         sign = "<=" if self.at_most else ">="
         return f"{verdict}  {self.name}: {self.value:.3g} (bar: {sign} {self.limit:g})"
+
+
+def judge(bars: Sequence[Bar]) -> list[dict[str, Any]]:
+    """Print each bar with its verdict, and return them as they stand in the results."""
+    for bar in bars:
+        CONSOLE.print(str(bar), highlight=False)
+    return [{**vars(bar), "passed": bar.passed} for bar in bars]
 
 
 def parser(description: str | None, name: str) -> argparse.ArgumentParser:
@@ -168,13 +178,16 @@ def versions(*packages: str) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
-    model = platform.processor()
+    model, flags = platform.processor(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), model)
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        said = {name.strip(): value.strip() for name, _, value in lines}
+        model = said.get("model name", model)
+        flags = set(said.get("flags", said.get("Features", "")).split())
     return {
         "processor": model,
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -32,6 +32,8 @@ from jax import lax
 from measuring import (
     CONSOLE,
     Bar,
+    Spread,
+    judge,
     parser,
     peak_mebibytes,
     per_step,
@@ -67,6 +69,9 @@ TASKS = {
     "pcd1": "PCD-1 update",
     "anneal": "annealing step, 100 chains",
 }
+
+PRODUCTS = {"cd1": 5, "pcd1": 6, "anneal": 2}
+"""Matrix products in the floor of each task; none of them can be left out of the task."""
 
 COMPARED = {
     "cd1": (("PyTorch", "cd1"), ("scikit-learn", "pcd1"), ("rbms", "cd1")),
@@ -191,8 +196,9 @@ def two_products(weights: jax.Array, v: jax.Array, n_steps: jax.Array) -> jax.Ar
     return lax.fori_loop(0, n_steps, body, v)
 
 
-def floor(function: Any, n_products: int, rows: np.ndarray, n_steps: int) -> Callable[[], Any]:
-    """A floor's program, after a look that its products are all still there."""
+def floor(function: Any, task: str, rows: np.ndarray, n_steps: int) -> Callable[[], Any]:
+    """A task's floor as a program, after a look that its products are all still there."""
+    n_products = PRODUCTS[task]
     weights = 0.01 * jax.random.normal(ex.key(0), (N_VISIBLE, N_HIDDEN))
     starts = [jnp.asarray(rows[:BATCH], jnp.float32)]
     if n_products == 6:
@@ -235,6 +241,15 @@ def report(task: str, seconds: dict[str, list[float]]) -> None:
         share = "" if name == "energax" else str(ratios(seconds["energax"], times))
         table.add_row(name, str(each), share)
     CONSOLE.print(table)
+
+
+def floor_rates(results: dict[str, dict[str, list[float]]]) -> dict[str, Spread]:
+    """The GFLOP/s that each floor reaches: how fast products are here, on which ratios depend."""
+    flops = 2 * N_VISIBLE * N_HIDDEN * BATCH
+    return {
+        task: spread([PRODUCTS[task] * flops / t / 1e9 for t in seconds["floor"]])
+        for task, seconds in results.items()
+    }
 
 
 def bars(results: dict[str, dict[str, list[float]]]) -> list[Bar]:
@@ -280,9 +295,9 @@ def main() -> None:
         programs[task], compile_seconds[task] = make()
         memory[f"after {TASKS[task]}"] = peak_mebibytes()
     floors = {
-        "cd1": floor(five_products, 5, rows, n_steps),
-        "pcd1": floor(six_products, 6, rows, n_steps),
-        "anneal": floor(two_products, 2, rows, n_steps),
+        "cd1": floor(five_products, "cd1", rows, n_steps),
+        "pcd1": floor(six_products, "pcd1", rows, n_steps),
+        "anneal": floor(two_products, "anneal", rows, n_steps),
     }
 
     results, peer_versions = {}, {}
@@ -302,13 +317,12 @@ def main() -> None:
             report(task, results[task])
 
     CONSOLE.print("\n".join(NOTES), style="dim", markup=False)
+    for task, rate in (rates := floor_rates(results)).items():
+        CONSOLE.print(f"the floor of the {TASKS[task]}: {rate} GFLOP/s", highlight=False)
     for task, seconds in compile_seconds.items():
         CONSOLE.print(f"compiling energax's {TASKS[task]}: {seconds:.2f} s", highlight=False)
     for when, size in memory.items():
         CONSOLE.print(f"peak memory {when}: {size:.0f} MiB", highlight=False)
-    found = bars(results)
-    for bar in found:
-        CONSOLE.print(str(bar), highlight=False)
     save(
         arguments,
         "rbm",
@@ -332,9 +346,10 @@ def main() -> None:
                 }
                 for task, seconds in results.items()
             },
+            "floor_gflop_per_second": {task: vars(rate) for task, rate in rates.items()},
             "compile_seconds": compile_seconds,
             "peak_mebibytes": memory,
-            "bars": [{**vars(bar), "passed": bar.passed} for bar in found],
+            "bars": judge(bars(results)),
         },
     )
 

@@ -25,8 +25,10 @@ class RBM:
         return torch.sigmoid(h @ self.W.T + self.b)
 
     def learn(self, v0, h0, v1, h1):
-        n = len(v0)
-        self.W += LEARNING_RATE / n * (v0.T @ h0 - v1.T @ h1)
+        rate = LEARNING_RATE / len(v0)
+        # Added where W lies, with no matrix of W's size made on the way.
+        self.W.addmm_(v0.T, h0, alpha=rate)
+        self.W.addmm_(v1.T, h1, alpha=-rate)
         self.b += LEARNING_RATE * (v0.mean(0) - v1.mean(0))
         self.c += LEARNING_RATE * (h0.mean(0) - h1.mean(0))
 
