@@ -2,8 +2,9 @@
 
     python benchmarks/import_time.py
 
-Fresh interpreters in turn: one imports jax, equinox and optax, the next energax as well; the cost
-is the median of the differences. Then `-X importtime` says where it goes.
+Fresh interpreters, one after another: each imports jax, equinox and optax, and then energax, with a
+look at the clock between, so that both are timed on the same machine in the same state. Then
+`-X importtime` says where the time goes.
 Results go to the terminal and to `benchmarks/results/import_time.json`.
 """
 
@@ -19,7 +20,6 @@ from measuring import (
     parser,
     save,
     spread,
-    take_turns,
     use_cores,
     versions,
     warn_if_busy,
@@ -31,13 +31,22 @@ BAR = 0.5
 N_SLOWEST = 15
 THREADS = 2
 
-_CLOCK = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+_CLOCK = f"""
+import time
+start = time.perf_counter()
+{BASE}
+middle = time.perf_counter()
+import energax
+print(middle - start, time.perf_counter() - middle)
+"""
 
 
-def seconds(statements: str) -> float:
-    """How long the statements take in a fresh interpreter, its own start not counted."""
-    command = [sys.executable, "-c", _CLOCK.format(statements)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def seconds() -> tuple[float, float]:
+    """How long the base and then energax take in a fresh interpreter, its own start not counted."""
+    command = [sys.executable, "-c", _CLOCK]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    base, ours = map(float, printed.split())
+    return base, ours
 
 
 def breakdown() -> list[dict[str, Any]]:
@@ -74,23 +83,16 @@ def _is_ours(name: str) -> bool:
 
 def main() -> None:
     options = parser(__doc__, "import_time")
-    options.add_argument("--rounds", type=int, help="pairs of interpreters (11; quick: 2)")
+    options.add_argument("--rounds", type=int, help="interpreters (11; quick: 2)")
     arguments = options.parse_args()
     rounds = arguments.rounds or (2 if arguments.quick else 11)
 
     use_cores(THREADS)
     busy = warn_if_busy()
-    times = take_turns(
-        {
-            "base": lambda: seconds(BASE),
-            "energax": lambda: seconds(f"{BASE}; import energax"),
-        },
-        rounds,
-    )
-    pairs = zip(times["energax"], times["base"], strict=True)
-    differences = [full - base for full, base in pairs]
-    CONSOLE.print(f"{BASE}: {spread(times['base'])} s", highlight=False)
-    CONSOLE.print(f"import energax on top of it: {spread(differences)} s", highlight=False)
+    seconds()  # the first finds nothing in the disk's cache and may have to write bytecode
+    base, ours = zip(*(seconds() for _ in range(rounds)), strict=True)
+    CONSOLE.print(f"{BASE}: {spread(base)} s", highlight=False)
+    CONSOLE.print(f"import energax on top of it: {spread(ours)} s", highlight=False)
 
     parts = breakdown()
     table = Table(title="Slowest imports under energax (slowed by the accounting itself)")
@@ -103,7 +105,7 @@ def main() -> None:
     table.add_row(f"{len(rest)} others", f"{1000 * sum(rest):.1f}", "")
     CONSOLE.print(table)
 
-    bar = Bar("seconds of importing energax itself", statistics.median(differences), BAR)
+    bar = Bar("seconds of importing energax itself", statistics.median(ours), BAR)
     save(
         arguments,
         "import_time",
@@ -112,9 +114,8 @@ def main() -> None:
             "busy_before": busy,
             "threads": THREADS,
             "rounds": rounds,
-            "base_seconds": times["base"],
-            "energax_seconds": times["energax"],
-            "differences": differences,
+            "base_seconds": base,
+            "energax_seconds": ours,
             "breakdown": parts,
             "bars": judge([bar]),
         },
