@@ -184,7 +184,7 @@ def test_ctrl_c_without_a_checkpoint_still_gives_the_model(monkeypatch):
 
 
 @pytest.mark.parametrize("call", [0, 3])
-@pytest.mark.parametrize("name", ["replace", "save_file"])
+@pytest.mark.parametrize("name", ["replace", "serialise"])
 def test_a_failure_while_writing_leaves_the_old_file_or_none(name, call, path, monkeypatch):
     where = os if name == "replace" else _file
     real, calls = getattr(where, name), []

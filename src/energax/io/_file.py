@@ -2,15 +2,12 @@
 
 The header's metadata holds one key, `energax`, with a JSON object: `format` (an integer), `kind`,
 `energax` (the version that wrote it), `structure` (which tensor goes where) and `metadata` (the
-user's own). A file is written aside and renamed into place, so a reader sees the old one or the
-new one, never a part.
+user's own).
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialise
 
+from energax.io._aside import written_aside
 from energax.io._checks import one_line
 
 FORMAT = 1
@@ -62,7 +60,11 @@ def as_path(path: Any) -> Path:
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], header: Header) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    The bytes are made here: `safetensors` itself would write a file of its own beside the path,
+    which a kill would leave behind.
+    """
     try:
         text = json.dumps(
             {
@@ -75,31 +77,9 @@ def write(path: Path, tensors: dict[str, np.ndarray], header: Header) -> None:
         )
     except ValueError as error:  # a circle
         raise ValueError(f"metadata cannot be written as JSON: {one_line(error)}") from None
-    path = Path(os.path.realpath(path))  # a link keeps pointing where it did
-    if path.is_dir():
-        raise ValueError("this is a folder: give the name of a file in it")
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: make it first")
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        descriptor = os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except OSError as error:
-        raise ValueError(f"the folder cannot be written to: {one_line(error)}") from None
-    try:
-        mode = os.fstat(descriptor).st_mode & 0o777
-        os.close(descriptor)
-        save_file(tensors, aside, metadata={"energax": text})
-        os.chmod(aside, mode)  # safetensors may have put a file of its own there, closed to others
-        _sync(aside, os.O_RDWR)
-        os.replace(aside, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        if isinstance(error, SafetensorError):
-            raise OSError(f"{path} cannot be written: {one_line(error)}") from None
-        raise
-    if os.name == "posix":  # elsewhere a folder has no descriptor to sync
-        _sync(path.parent, os.O_RDONLY)
+    content = serialise(tensors, metadata={"energax": text})
+    with written_aside(path) as file:
+        file.write(content)
 
 
 def read(path: Path, kind: str | None = None) -> tuple[Header, dict[str, np.ndarray]]:
@@ -222,14 +202,6 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise ValueError("a key is repeated")
     return result
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _version() -> str:

@@ -1,10 +1,10 @@
 """`write_report`: the record as one HTML file."""
 
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from energax.io._aside import written_aside
 from energax.report._figures import pictures
 from energax.report._findings import findings
 from energax.report._headline import headline
@@ -34,8 +34,9 @@ def write_report(report: Report, path: str | Path) -> Path:
 
     **Returns:** the path.
 
-    **Raises:** `ValueError` if rows and evaluation do not belong together; `ImportError` naming
-    the extra if jinja2 or matplotlib is missing; `OSError` if the file cannot be written.
+    **Raises:** `ValueError` if rows and evaluation do not belong together or the folder is missing
+    or closed; `ImportError` naming the extra if jinja2 or matplotlib is missing; `OSError` if the
+    disk fails.
 
     ```python
     import tempfile
@@ -79,23 +80,24 @@ def write_report(report: Report, path: str | Path) -> Path:
     check(report)
     page = _render(report)
     path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with written_aside(path) as file:
+        file.write(page.encode("utf-8"))
     return path
 
 
-def _render(report: Report) -> str:
+def check_extra() -> None:
+    """Raise `ImportError`, naming the extra, unless what a page is made with is installed."""
     try:
-        import jinja2
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ImportError('a report needs jinja2: pip install "energax[report]"') from error
+        raise ImportError(f'a report needs {error.name}: pip install "energax[report]"') from error
+
+
+def _render(report: Report) -> str:
+    check_extra()
+    import jinja2
+
     folder = files("energax.report")
     names = ("template.html", "style.css")
     environment = jinja2.Environment(
