@@ -4,6 +4,7 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from PIL import Image
 
 from energax import io
 from energax.random import key
@@ -18,6 +19,8 @@ ROWS = np.random.default_rng(0).normal(size=(50, 3)) * [1.0, 100.0, 1e-3] + [0.0
         (np.array([[0, 25, 26, 255]], np.uint8), {"threshold": 0.1}, [[0, 0, 1, 1]]),
         (np.array([[0, 32767, 32768]], np.uint16), {}, [[0, 0, 1]]),
         (np.array([[-128, -1, 0, 127]], np.int8), {}, [[0, 0, 1, 1]]),
+        (np.array([[0, 63, 64, 127]], np.int8), {}, [[0, 0, 1, 1]]),
+        (np.array([[5, 16383, 16384]], np.int16), {}, [[0, 0, 1]]),
         (np.array([[0.2, 0.5, 0.51, 1.0]]), {}, [[0, 0, 1, 1]]),
         (np.array([[0, 7, 8, 15]]), {"low": 0, "high": 15}, [[0, 0, 1, 1]]),
         (np.array([[-1.0, 0.2, 1.0]]), {"low": -1, "high": 1}, [[0, 1, 1]]),
@@ -31,22 +34,59 @@ def test_binarise_at_a_threshold(rows, options, want):
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "want"),
     [
-        np.array([[0, 1, 1]]),
-        np.array([[0.0, 1.0]]),
-        np.array([[-1, 1]]),
-        np.array([[True, False]]),
-        np.zeros((2, 2), np.uint8),
+        (np.array([[0, 1, 1]]), [[0, 1, 1]]),
+        (np.array([[0.0, 1.0]]), [[0, 1]]),
+        (np.array([[-1, 1]]), [[0, 1]]),
+        (np.array([[-1.0, -1.0]]), [[0, 0]]),
+        (np.array([[True, False]]), [[1, 0]]),
+        (np.zeros((2, 2), np.uint8), [[0, 0], [0, 0]]),
+        (np.ones((1, 2)), [[1, 1]]),
     ],
 )
 @pytest.mark.parametrize("options", [{}, {"threshold": 0.3}, {"key": 0}])
-def test_two_valued_rows_pass_unchanged(rows, options):
+def test_two_valued_rows_become_zeros_and_ones_as_they_stand(rows, want, options):
     if "key" in options:
         options = {"key": key(0)}
     result = io.binarise(rows, **options)
-    assert result.dtype == rows.dtype
-    np.testing.assert_array_equal(result, rows)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, want)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+def test_a_scale_that_is_not_the_datas_is_refused(dtype):
+    digits = np.arange(17, dtype=dtype).reshape(1, -1)
+    with pytest.raises(ValueError, match=r"from 0 to 16.*come out as 0.*high=16 \(--low 0 --hi"):
+        io.binarise(digits)
+    np.testing.assert_array_equal(io.binarise(digits, low=0, high=16), digits > 8)
+    assert io.binarise(digits, key=key(0)).shape == (1, 17)  # draws are few, and lawful
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([[0.1, 0.3]], r"from 0.1 to 0.3.*as 0.*low=0 and high=0.3"),
+        ([[0.7, 0.9]], r"as 1 on a scale from 0 to 1.*low=0.7 and high=0.9"),
+        (np.array([[200, 255]], np.uint8), "as 1.*low=200 and high=255"),
+    ],
+)
+def test_a_cut_that_makes_all_alike_is_refused(rows, words):
+    with pytest.raises(ValueError, match=words):
+        io.binarise(rows)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_grey_is_what_pillow_makes_of_colour(dtype):
+    scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[dtype]
+    colours = np.random.default_rng(0).integers(0, 256, (1030, 3, 5, 3), np.uint8)
+    grey = io.to_grey((colours.astype(float) * scale).astype(dtype))
+    assert grey.dtype == dtype
+    assert grey.shape == (1030, 3, 5)
+    pillow = np.stack([Image.fromarray(image).convert("L") for image in colours])
+    assert np.abs(grey / scale - pillow).max() <= 1.0  # it rounds in another way
+    opaque = np.concatenate([colours, np.full((1030, 3, 5, 1), 255, np.uint8)], axis=-1)
+    np.testing.assert_array_equal(io.to_grey(opaque), io.to_grey(colours))
 
 
 def test_random_bits_have_the_entries_as_probabilities():
@@ -152,6 +192,8 @@ BAD = {
     "beyond 1": (io.binarise, [[0.3], [2.0]], {}, "1 entries do not.*row 1.*give low and high"),
     "beyond high": (io.binarise, [[3], [20]], {"low": 0, "high": 9}, "between 0 and 9.*row 1"),
     "wide integers": (io.binarise, [[3], [20]], {}, "int64.*low and high"),
+    "grey of grey": (io.to_grey, np.zeros((2, 4, 4)), {}, r"3 or 4\), got \(2, 4, 4\)"),
+    "transparent": (io.to_grey, np.zeros((1, 2, 2, 4), np.uint8), {}, "transparent"),
     "nan": (io.binarise, NAN, {}, "1 NaN.*row 1"),
     "strings": (io.binarise, [["a"]], {}, "dtype <U1"),
     "ragged": (io.binarise, [[1, 0], [1]], {}, "cannot be read as an array"),

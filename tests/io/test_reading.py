@@ -141,6 +141,27 @@ def test_npz_unpacks_train_and_test(tmp_path):
     check(io.read(tmp_path / "d.npz"), unpacked, test_rows=unpacked[:1])
 
 
+def test_an_array_called_bits_that_holds_bits_is_left_as_it_is(tmp_path):
+    whole = np.unpackbits(BITS, axis=-1)
+    np.save(tmp_path / "bits.npy", whole)
+    check(io.read(tmp_path / "bits.npy"), whole)
+    check(io.read(tmp_path / "bits.npy", unpack_bits=True), np.unpackbits(whole, axis=-1))
+    np.savez(tmp_path / "d.npz", train_bits=whole, test_bits=whole[:1])
+    check(io.read(tmp_path / "d.npz"), whole, test_rows=whole[:1])
+    # What the training rows are, the test rows are too, however few of them are set.
+    few = np.zeros((1, 2), np.uint8)
+    np.savez(tmp_path / "d.npz", train_bits=BITS, test_bits=few)
+    check(io.read(tmp_path / "d.npz"), whole, test_rows=np.zeros((1, 16), np.uint8))
+
+
+def test_the_names_of_the_arrays_are_told(tmp_path):
+    np.savez(tmp_path / "d.npz", train_x=IMAGES, test_x=IMAGES[:1])
+    data = io.read(tmp_path / "d.npz")
+    assert (data.array, data.test_array) == ("train_x", "test_x")
+    np.save(tmp_path / "rows.npy", IMAGES)
+    assert io.read(tmp_path / "rows.npy").array is None
+
+
 def test_labels_of_whole_floats_booleans_and_bytes(tmp_path):
     for given, want in (
         (np.array([0.0, 1.0, 2.0, 1.0, 0.0]), np.array([0, 1, 2, 1, 0])),

@@ -10,6 +10,7 @@ from energax.io._prepare import binarise as binarise
 from energax.io._prepare import scale as scale
 from energax.io._prepare import split as split
 from energax.io._prepare import standardise as standardise
+from energax.io._prepare import to_grey as to_grey
 from energax.io._read import read as read
 from energax.io._registry import register as register
 from energax.io._tree import read_tree as read_tree

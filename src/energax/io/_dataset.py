@@ -27,6 +27,12 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     """The names of the columns of a table."""
 
+    array: str | None = None
+    """The name of the array of rows in an `.npz`."""
+
+    test_array: str | None = None
+    """The name of the array of test rows in an `.npz`."""
+
     source: str = ""
     """The path that was read."""
 

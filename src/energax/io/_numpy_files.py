@@ -25,7 +25,8 @@ def read_npy(path: Path, unpack_bits: bool | None) -> Dataset:
         _check_header(stream, path.stat().st_size, "the file")
         stream.seek(0)
         array = np.lib.format.read_array(stream, allow_pickle=False)
-    rows, words = _prepared(array, path.stem, unpack_bits)
+    unpack = _is_packed(path.stem, array) if unpack_bits is None else unpack_bits
+    rows, words = _prepared(array, path.stem, unpack)
     return Dataset(rows, source=str(path), description=f"{path.name}: {words}")
 
 
@@ -72,6 +73,9 @@ def _dataset(
     by_guess: bool,
     unpack_bits: bool | None,
 ) -> Dataset:
+    if unpack_bits is None:
+        test = None if names.test_rows is None else arrays[names.test_rows]
+        unpack_bits = _is_packed(names.rows, arrays[names.rows], test)
     rows, words = _prepared(arrays[names.rows], names.rows, unpack_bits)
     said, test_rows = [f"{names.rows} {words}"], None
     if names.test_rows is not None:
@@ -86,7 +90,16 @@ def _dataset(
         said.append(f"not read: {', '.join(unread)}")
     words = f"{path.name}: {'; '.join(said)}"
     return checked(
-        Dataset(rows, test_rows, labels, test_labels, source=str(path), description=words)
+        Dataset(
+            rows,
+            test_rows,
+            labels,
+            test_labels,
+            source=str(path),
+            description=words,
+            array=names.rows,
+            test_array=names.test_rows,
+        )
     )
 
 
@@ -162,17 +175,23 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _prepared(array: np.ndarray, name: str, unpack_bits: bool | None) -> tuple[np.ndarray, str]:
-    """The rows in an array, unpacked if its name or the caller says so, and words about them."""
-    packed = array.dtype == np.uint8 and array.ndim >= 2
-    if unpack_bits and not packed:
+def _is_packed(name: str, rows: np.ndarray, test_rows: np.ndarray | None = None) -> bool:
+    """Whether rows hold eight bits a byte: by their name, unless they hold only 0 and 1."""
+    by_name = re.search(r"bits$", name, re.IGNORECASE) is not None
+    if not by_name or rows.dtype != np.uint8 or rows.ndim < 2:
+        return False
+    return any(part is not None and part.max(initial=0) > 1 for part in (rows, test_rows))
+
+
+def _prepared(array: np.ndarray, name: str, unpack_bits: bool) -> tuple[np.ndarray, str]:
+    """The rows in an array, unpacked if so said, and words about them."""
+    if unpack_bits and not (array.dtype == np.uint8 and array.ndim >= 2):
         raise ValueError(
             f"unpack_bits needs bytes, an array of uint8 with at least 2 axes, but {name!r} is"
             f" {describe(array)}"
         )
-    by_name = re.search(r"bits$", name, re.IGNORECASE) is not None
     rows = as_numbers(array, f"array {name!r}")
-    if packed and (by_name if unpack_bits is None else unpack_bits):
+    if unpack_bits:
         unpacked = np.unpackbits(rows, axis=-1)
         return unpacked, f"{describe(rows)} unpacked to {unpacked.shape}"
     return rows, describe(rows)

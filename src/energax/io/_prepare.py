@@ -13,6 +13,8 @@ from energax.io._checks import as_key, as_number, as_numbers
 
 _SUM_TOLERANCE = 1e-9  # of fractions written in decimals
 
+_LUMA = np.array([0.299, 0.587, 0.114])
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scaling:
@@ -148,9 +150,9 @@ def binarise(
     """Rows as zeros and ones: cut at a threshold, or drawn with the entries as probabilities.
 
     Entries are first scaled to [0, 1]: from `low` and `high` if given; else integers of 8 and 16
-    bits from the range of their dtype (255 for uint8), and floats must lie in [0, 1] already.
-    Rows that hold two values already, {0, 1}, {-1, 1} or booleans, pass unchanged unless `low`
-    and `high` are given.
+    bits from the range of their dtype (0 to 255 for uint8; signed ones count from 0 if none is
+    negative), and floats must lie in [0, 1] already. Rows that hold two values already, {0, 1},
+    {-1, 1} or booleans, are taken as they are, the larger as 1, unless `low` and `high` are given.
 
     **Arguments:**
 
@@ -161,7 +163,8 @@ def binarise(
 
     **Returns:** zeros and ones as uint8, shape (n, *shape).
 
-    **Raises:** `ValueError` if both `threshold` and `key` are given, or an entry lies outside.
+    **Raises:** `ValueError` if both `threshold` and `key` are given, an entry lies outside, or a
+    cut without `low` and `high` makes all entries alike: the scale is then not the data's.
 
     ```python
     import energax as ex
@@ -184,12 +187,56 @@ def binarise(
     if key is not None:
         key = as_key(key)
     array = as_numbers(rows, "rows")
-    if low is None and _is_two_valued(array):
-        return array
-    share = _as_shares(array, low, high)
+    if low is None and is_two_valued(array):
+        return (array == 1).astype(np.uint8)
+    ends = _scale_of(array, low, high)
+    share = _as_shares(array, *ends)
     if key is None:
-        return (share > (0.5 if threshold is None else threshold)).astype(np.uint8)
+        bits = (share > (0.5 if threshold is None else threshold)).astype(np.uint8)
+        if low is None:
+            check_not_alike(bits, array, *ends)
+        return bits
     return np.asarray(jax.random.bernoulli(key, share.astype(np.float32))).astype(np.uint8)
+
+
+def to_grey(rows: ArrayLike) -> np.ndarray:
+    """Images in colour as images in grey: 0.299 red + 0.587 green + 0.114 blue.
+
+    **Arguments:**
+
+    - `rows`: shape (n, height, width, 3), or 4 with an opaque alpha channel.
+
+    **Returns:** shape (n, height, width), the dtype as it was, integers rounded.
+
+    **Raises:** `ValueError` for rows of another shape, and for images that are not opaque.
+
+    **Reference:** Recommendation ITU-R BT.601, section 2.5.1.
+
+    ```python
+    import numpy as np
+    from energax import io
+
+    io.to_grey(np.full((2, 8, 8, 3), 200, np.uint8)).shape  # (2, 8, 8)
+    ```
+    """
+    array = as_numbers(rows, "rows")
+    if array.ndim != 4 or array.shape[-1] not in (3, 4):
+        raise ValueError(
+            f"images in colour have shape (n, height, width, 3 or 4), got {array.shape}"
+        )
+    if array.shape[-1] == 4:
+        alpha = array[..., 3]
+        opaque = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "ui" else 1
+        if (alpha != opaque).any():
+            raise ValueError(
+                "images are transparent in places: put them on a background first, as pillow's"
+                " Image.alpha_composite does"
+            )
+    grey = np.empty(array.shape[:3], array.dtype)
+    for start in range(0, len(array), 1024):  # no copy of all of them as floats
+        mixed = array[start : start + 1024, ..., :3] @ _LUMA
+        grey[start : start + 1024] = np.rint(mixed) if array.dtype.kind in "uib" else mixed
+    return grey
 
 
 def split(
@@ -267,33 +314,53 @@ def _float_like(array: np.ndarray) -> np.dtype:
     return np.result_type(array.dtype if array.dtype.kind in "buif" else np.float32, np.float32)
 
 
-def _is_two_valued(array: np.ndarray) -> bool:
+def is_two_valued(array: np.ndarray) -> bool:
+    """Whether all entries are 0 or 1, or all -1 or 1."""
     one = array == 1
     return bool((one | (array == 0)).all() or (one | (array == -1)).all())
 
 
-def _as_shares(array: np.ndarray, low: float | int | None, high: float | int | None) -> np.ndarray:
-    """The entries scaled to [0, 1]."""
+def check_not_alike(bits: np.ndarray, rows: np.ndarray, low: float | int, high: float | int):
+    """Raise `ValueError` if all the bits that were cut from `rows` are alike."""
+    if bits.min() != bits.max():
+        return
+    least, greatest, bit = rows.min(), rows.max(), int(bits.flat[0])
+    start = low if bit == 0 and least >= low >= 0 else least
+    raise ValueError(
+        f"rows have entries from {least:g} to {greatest:g}, which all come out as {bit} on a scale"
+        f" from {low:g} to {high:g}: say what stands for 0 and for 1, such as low={start:g} and"
+        f" high={greatest:g} (--low {start:g} --high {greatest:g})"
+    )
+
+
+def _scale_of(
+    array: np.ndarray, low: float | int | None, high: float | int | None
+) -> tuple[float, float]:
+    """What stands for 0 and for 1."""
     if low is not None and high is not None:
         low, high = as_number(low, "low"), as_number(high, "high")
         if not low < high:
             raise ValueError(f"low must be below high, got {low} and {high}")
-    elif array.dtype.kind in "ui":
-        if array.dtype.itemsize > 2:
-            raise ValueError(
-                f"rows of {array.dtype} have no range of their own: say which entries stand for"
-                " 0 and 1 by low and high"
-            )
-        limits = np.iinfo(array.dtype)
-        low, high = float(limits.min), float(limits.max)
-    else:
-        low, high = 0.0, 1.0
+        return low, high
+    if array.dtype.kind not in "ui":
+        return 0.0, 1.0
+    if array.dtype.itemsize > 2:
+        raise ValueError(
+            f"rows of {array.dtype}, here from {array.min()} to {array.max()}, have no range of"
+            f" their own: say which entries stand for 0 and 1 by low and high (--low, --high)"
+        )
+    limits = np.iinfo(array.dtype)
+    return float(limits.min) if array.min() < 0 else 0.0, float(limits.max)
+
+
+def _as_shares(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The entries scaled to [0, 1]."""
     values = array.astype(_float_like(array))
     outside = (values < low) | (values > high)
     if outside.any():
         row = int(np.argwhere(outside)[0][0])
         raise ValueError(
             f"rows must lie between {low:g} and {high:g}, but {int(outside.sum())} entries do not,"
-            f" the first in row {row}: give low and high"
+            f" the first in row {row}: give low and high (--low, --high)"
         )
     return (values - low) / (high - low)

@@ -71,7 +71,8 @@ def read(
     - `label_column`: the column of a table, by name or by number from 0, or the array of an
       `.npz`, that holds the labels.
     - `unpack_bits`: whether bytes hold eight bits each, to be unpacked along the last axis:
-      shape (n, k) becomes (n, 8 k). `None` unpacks arrays of uint8 whose name ends in `bits`.
+      shape (n, k) becomes (n, 8 k). `None` unpacks arrays of uint8 whose name ends in `bits`,
+      unless they hold nothing but 0 and 1.
 
     **Returns:** a `Dataset`, its rows of shape (n, *shape) and the dtype of the file.
 
@@ -82,7 +83,7 @@ def read(
     import numpy as np
     from energax import io
 
-    np.savez("digits.npz", train_bits=np.zeros((6, 2), np.uint8), train_labels=np.arange(6))
+    np.savez("digits.npz", train_bits=np.full((6, 2), 9, np.uint8), train_labels=np.arange(6))
     data = io.read("digits.npz")
     data.rows.shape  # (6, 16)
     ```
