@@ -1,6 +1,6 @@
 """Every benchmark, one after another.
 
-    python benchmarks/run.py            # most of an hour, on a machine with nothing else to do
+    python benchmarks/run.py            # about half an hour, on a machine with nothing else to do
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
 `main_job.py` is run where ENERGAX_DATA names a folder with its data. Exit status: 1 if a benchmark
