@@ -161,13 +161,14 @@ def main() -> int:
     same["step"] = ended.step == undisturbed.step
     while_writing = sum(bool(kill["left_half_written"]) for kill in kills)
     print(f"{len(kills)} kills over {ended.step} steps, {while_writing} of them while writing;")
-    print(f"{leftovers} half-written files left beside the checkpoint")
+    print(f"{leftovers} half-written files are still there at the end")
     for name, identical in same.items():
         about = f"{theirs[name].dtype} {theirs[name].shape}" if name in theirs else ""
         print(f"  {'identical' if identical else 'DIFFERS'}  {name}  {about}")
     differ = list(same.values()).count(False)
     bars = [
         Bar("things that differ from the undisturbed run", differ, 0),
+        Bar("half-written files at the end", leftovers, 0),
         Bar("kills before the run finished", len(kills), arguments.kills, at_most=False),
     ]
     save(
