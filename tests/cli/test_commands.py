@@ -17,8 +17,9 @@ from PIL import Image
 import energax as ex
 import oracles
 from energax import io
-from energax.cli import _common, _fit
+from energax.cli import _common, _rows
 from energax.cli._app import run
+from energax.cli._rows import Reading
 from energax.training import Fitted
 from energax.training import _fit as training
 
@@ -92,10 +93,10 @@ def test_fit_leaves_a_model_and_its_checkpoint(trained):
     assert metadata["settings"]["epochs"] == 6
     assert [row["step"] for row in metadata["history"]] == [3, 6, 9, 12, 15, 18]
     assert "validation_gap" in metadata["history"][0]
-    train, _, _ = _fit.training_rows(
-        trained / "rows.npy", array=None, test_array=None, threshold=None, test_fraction=0.1, seed=0
-    )
-    base = ex.Bernoulli.from_data(train)
+    split = _rows.split_rows(trained / "rows.npy", Reading(), test_fraction=0.1, seed=0)
+    assert metadata["rows"] == split.hashes
+    assert metadata["calls"] == [{"epochs": 6, "steps": 18, "status": "finished"}]
+    base = ex.Bernoulli.from_data(split.train)
     np.testing.assert_allclose(metadata["base_logits"], base.logits, atol=1e-5)
 
 
@@ -207,7 +208,7 @@ def test_ctrl_c_keeps_the_model_and_the_checkpoint_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("command", "where", "name"),
     [
-        (FIT, _fit, "read_rows"),
+        (FIT, _rows, "read"),
         (("sample", MODEL), ex, "sample"),
         (("logz", MODEL), ex, "log_partition"),
         (("score", MODEL, "rows.npy"), ex, "log_likelihood"),
@@ -263,20 +264,24 @@ def test_options_of_fit_reach_the_training(fresh, asked, capsys):
 
 
 def test_the_split_leaves_no_row_out_and_uses_none_twice(tmp_path):
-    np.save(tmp_path / "eye.npy", np.eye(20))
-    split = {"array": None, "test_array": None, "threshold": None, "seed": 3}
-    train, test, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=0.25, **split)
-    assert (len(train), len(test)) == (15, 5)
-    np.testing.assert_array_equal(np.concatenate([train, test]).sum(0), 1)
-    again, _, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=0.25, **split)
-    np.testing.assert_array_equal(train, again)
-    other, _, _ = _fit.training_rows(
-        tmp_path / "eye.npy", test_fraction=0.25, **{**split, "seed": 4}
-    )
-    assert (train != other).any()
+    path, eye = tmp_path / "eye.npy", np.eye(20)
+    np.save(path, eye)
+
+    def split(fraction, seed=3):
+        return _rows.split_rows(path, Reading(), test_fraction=fraction, seed=seed)
+
+    found = split(0.25)
+    assert (len(found.train), len(found.test)) == (15, 5)
+    np.testing.assert_array_equal(np.concatenate([found.train, found.test]).sum(0), 1)
+    np.testing.assert_array_equal(found.test, eye[found.test_numbers])
+    assert found.test_source == "eye.npy"
+    np.testing.assert_array_equal(found.train, split(0.25).train)
+    assert found.hashes == split(0.25).hashes
+    assert found.hashes["train"] != found.hashes["test"]
+    assert (split(0.25, seed=4).train != found.train).any()
+    assert split(0.25, seed=4).hashes["train"] != found.hashes["train"]
     for fraction, n_test in ((0.001, 1), (0.999, 19)):  # neither part is ever empty
-        _, test, _ = _fit.training_rows(tmp_path / "eye.npy", test_fraction=fraction, **split)
-        assert len(test) == n_test
+        assert len(split(fraction).test) == n_test
 
 
 def test_fit_reads_what_read_reads(fresh, asked, capsys):
@@ -345,11 +350,13 @@ def test_score_is_minus_energy_minus_log_z(work, trained, capsys):
     ended = call(capsys, "score", MODEL, "rows.npy", "--json")
     assert (ended.code, ended.err) == (0, "")
     result = ended.json
-    assert set(result) == {"scores", "log_likelihood", "log_partition"}
+    assert set(result) == {"scores", "part", "array", "log_likelihood", "log_partition"}
+    assert (result["part"], result["array"]) == ("all", None)
     assert new_files(work, trained) == {"rows-scores.csv"} == {result["scores"]}
     with open("rows-scores.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["row", "energy", "log_prob"]
+    assert list(table[0]) == ["part", "row", "energy", "log_prob"]
+    assert {row["part"] for row in table} == {"all"}
     assert [int(row["row"]) for row in table] == list(range(40))
     model = ex.load(MODEL)
     energies = np.asarray(jax.vmap(model.energy)(ROWS.astype(np.float32)))
@@ -416,7 +423,10 @@ def test_report_is_one_page(work, trained, capsys):
     ended = call(capsys, "report", MODEL, "rows.npy", *QUICK, "--json")
     assert (ended.code, ended.err) == (0, "")
     result = ended.json
-    assert set(result) == {"report", "log_partition", "train", "test", "baseline_test"}
+    assert set(result) == {"report", "log_partition", "train", "test", "baseline_test"} | {
+        "rows_problem"
+    }
+    assert result["rows_problem"] is None
     assert new_files(work, trained) == {"rows-rbm-report.html"} == {result["report"]}
     assert (result["train"]["n_rows"], result["test"]["n_rows"]) == (36, 4)
     page = Path("rows-rbm-report.html").read_text(encoding="utf-8")

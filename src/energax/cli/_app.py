@@ -1,8 +1,12 @@
-"""The commands together, and how they end: 0 done, 1 diverged, 2 bad input, 130 interrupted."""
+"""The commands together, and how they end.
+
+0: done. 1: training diverged, or memory ran out. 2: bad input. 130: interrupted.
+"""
 
 import sys
 from typing import Any
 
+import jax
 import typer
 
 from energax import __version__
@@ -57,12 +61,15 @@ def run(arguments: list[str]) -> int:
         return _refuse(error.format_message())
     except (ValueError, OSError, ImportError) as error:
         return _refuse(str(error))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        words = str(error) or "out of memory"
+        return _refuse(f"the machine gave up: {words[:300]}", code=1)
     if code == 130:
         console.print("energax: interrupted", style="yellow", markup=False)
     return code if isinstance(code, int) else 0
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str, code: int = 2) -> int:
     line = " ".join(message.split())
     print(f"energax: error: {line}", file=sys.stderr)
-    return 2
+    return code

@@ -13,9 +13,10 @@ import typer
 from rich.console import Console
 
 import energax as ex
+from energax.cli._rows import Reading
 from energax.energies import AbstractEnergy
-from energax.io import Dataset, binarise, read, read_metadata
-from energax.spaces import Binary, Joint
+from energax.io import read_metadata
+from energax.spaces import Joint
 
 console = Console(stderr=True, highlight=False)
 """Where progress goes."""
@@ -50,36 +51,45 @@ Threshold = Annotated[
     float | None,
     typer.Option(help="Where grey values become 1, as a share of full scale [default: 0.5]."),
 ]
+Low = Annotated[float | None, typer.Option(help="The grey value that stands for 0 [default: 0].")]
+High = Annotated[
+    float | None,
+    typer.Option(help="The grey value that stands for 1 [default: the largest of its type]."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="The column of a table, by name or number, or the array, that is labels."),
+]
+UnpackBits = Annotated[
+    bool | None,
+    typer.Option(
+        "--unpack-bits/--no-unpack-bits",
+        help="Whether bytes hold eight bits each [default: if the array's name ends in bits].",
+        show_default=False,
+    ),
+]
 Level = Annotated[float, typer.Option(help="Coverage of intervals.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
 
 
-def read_rows(path: Path, array: str | None = None, test_array: str | None = None) -> Dataset:
-    """The rows in a file."""
-    return read(path, array=array, test_array=test_array)
-
-
-def binary_rows(rows: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Rows of zeros and ones, one flat row each."""
-    flat = rows.reshape(len(rows), -1)
-    return np.asarray(binarise(flat, threshold=threshold))
-
-
-def rows_for(energy: AbstractEnergy, rows: np.ndarray, threshold: float | None) -> Any:
-    """Rows as states of a model's space; grey values are binarised for a binary one."""
+def rows_for(energy: AbstractEnergy, rows: np.ndarray, reading: Reading) -> Any:
+    """Rows as states of a model that is not over zeros and ones."""
     if isinstance(energy.space, Joint):
         raise ValueError(f"a file of rows cannot be read as states of {energy.space}")
-    size = math.prod(jax.tree.leaves(energy.space.structure)[0].shape)
-    if rows[0].size != size:
-        raise ValueError(
-            f"the model takes rows of {size} entries, the data have {rows[0].size} (shape"
-            f" {rows.shape[1:]})"
-        )
-    if isinstance(energy.space, Binary):
-        rows = binary_rows(rows, threshold)
-    elif threshold is not None:
-        raise ValueError(f"--threshold is for binary models; this one is over {energy.space}")
+    check_width(energy, rows)
+    for name in ("threshold", "low", "high"):
+        if getattr(reading, name) is not None:
+            raise ValueError(f"--{name} is for binary models; this one is over {energy.space}")
     return energy.space.convert(rows)
+
+
+def check_width(energy: AbstractEnergy, rows: np.ndarray) -> None:
+    """Raise `ValueError` for rows that have not as many entries as the model takes."""
+    if rows[0].size != n_entries(energy):
+        raise ValueError(
+            f"the model takes rows of {n_entries(energy)} entries, the data have {rows[0].size}"
+            f" (shape {rows.shape[1:]})"
+        )
 
 
 def load_model(path: Path) -> tuple[AbstractEnergy, dict[str, Any]]:
@@ -88,6 +98,56 @@ def load_model(path: Path) -> tuple[AbstractEnergy, dict[str, Any]]:
     if not isinstance(model, AbstractEnergy):
         raise ValueError(f"{path} holds a {type(model).__name__}, not a model")
     return model, read_metadata(path)
+
+
+_WRITTEN = {
+    "settings": dict,
+    "rows": dict,
+    "calls": list,
+    "history": list,
+    "status": str,
+    "message": str,
+    "fit_seconds": int | float,
+}
+"""What `energax fit` stores beside a model, as far as a command uses it."""
+
+_SETTINGS = {
+    "data": str,
+    "array": str | None,
+    "test_array": str | None,
+    "label_column": str | None,
+    "unpack_bits": bool | None,
+    "threshold": int | float | None,
+    "low": int | float | None,
+    "high": int | float | None,
+    "test_fraction": int | float,
+    "seed": int,
+}
+"""Those settings that say how rows were read and split."""
+
+
+def check_settings(metadata: dict[str, Any], model: Path) -> dict[str, Any]:
+    """The settings a model was trained with, none if it does not say.
+
+    **Raises:** `ValueError` for a record of training that `energax fit` would not have written.
+    """
+
+    def check(record: dict[str, Any], kinds: dict[str, Any]) -> None:
+        for name, kind in kinds.items():
+            if name in record and not isinstance(record[name], kind):
+                raise ValueError(f"{model}: its {name!r} is not as energax fit writes it")
+
+    check(metadata, _WRITTEN)
+    settings = metadata.get("settings", {})
+    check(settings, _SETTINGS)
+    for call in metadata.get("calls", []):
+        check({"calls": call}, {"calls": dict})
+        whole = {"epochs": None, "steps": None, "status": None} | call
+        check(whole, {"epochs": int | float | None, "steps": int, "status": str})
+    for row in metadata.get("history", []):
+        check({"history": row}, {"history": dict})
+        check(row, dict.fromkeys(row, int | float))
+    return settings
 
 
 def base_of(energy: AbstractEnergy, metadata: dict[str, Any]) -> ex.Bernoulli | None:
@@ -117,6 +177,11 @@ def check_output(path: Path, *, overwrite: bool, suffixes: tuple[str, ...] = ())
     return path
 
 
+def stem_of(path: Path) -> str:
+    """What files made from `path` are called: the folder `.` has a name too."""
+    return Path(os.path.abspath(path)).stem or "data"
+
+
 def check_not_input(path: Path, data: Path) -> None:
     """Refuse to write over the data."""
     if path.exists() and data.exists() and path.samefile(data):
@@ -134,11 +199,19 @@ def check_at_least(least: int, **options: int) -> None:
 
 def check_memory(n_numbers: int, what: str) -> None:
     """Refuse arrays the machine has no memory for: XLA would end the process without a word."""
-    if not hasattr(os, "sysconf"):
+    if os.name != "posix":  # elsewhere the system does not say
         return
     needed, there = 4 * n_numbers, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise ValueError(f"{what} would take {needed >> 30} GiB, the machine has {there >> 30}")
+
+
+def check_annealing(energy: AbstractEnergy, chains: int, temperatures: int) -> None:
+    """Raise `ValueError` for numbers of chains or temperatures that are too small or too large."""
+    check_at_least(2, chains=chains, temperatures=temperatures)
+    check_memory(chains * n_entries(energy), f"{chains} chains")
+    # The ladder is made in float64 and then held several times in float32.
+    check_memory(10 * temperatures, f"{temperatures} temperatures")
 
 
 def n_entries(energy: AbstractEnergy) -> int:
@@ -150,16 +223,6 @@ def check_seed(seed: int) -> None:
     """Raise `ValueError` for a seed out of range."""
     if not -(2**63) <= seed < 2**63:
         raise ValueError(f"--seed must fit in 64 bits, got {seed}")
-
-
-def write_aside(path: Path, write: Any) -> None:
-    """Call `write(temporary path)` and rename the result: no half-written file is left."""
-    aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def show_json(record: dict[str, Any]) -> None:

@@ -7,13 +7,22 @@ import numpy as np
 import typer
 
 from energax.cli import _fit
-from energax.cli._common import Quiet, Seed, check_seed, say, write_aside
+from energax.cli._common import Overwrite, Quiet, Seed, check_seed, say
 from energax.cli._report import make_report
+from energax.cli._rows import Reading
+from energax.io._aside import written_aside
+from energax.report._write import check_extra
+
+_OWN = Path("energax-demo")
+"""The folder whose files are the demo's, to replace unasked."""
+
+_N_TRAIN, _BATCH_SIZE = 1617, 100
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("energax-demo"),
+    out: Annotated[Path, typer.Option(help="The folder to write into.")] = _OWN,
     epochs: Annotated[float, typer.Option(help="Passes over the 1,617 training rows.")] = 500.0,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> int:
@@ -23,24 +32,30 @@ def demo(
     hidden units) for log Z to be found exactly as well as by annealing.
     """
     check_seed(seed)
-    _fit.check_epochs(epochs)
+    _fit.n_steps(epochs, _N_TRAIN, _BATCH_SIZE)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError(
             'the demo\'s digits come with scikit-learn: pip install "energax[demo]"'
         ) from error
+    check_extra()
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder")
-    out.mkdir(parents=True, exist_ok=True)
     data, model, page = out / "digits.npz", out / "digits-rbm.energax", out / "report.html"
+    there = [path for path in (data, model, Path(f"{model}.checkpoint"), page) if path.exists()]
+    if there and out != _OWN and not overwrite:
+        raise ValueError(f"{there[0]} exists: add --overwrite to replace it, or name another --out")
+    out.mkdir(parents=True, exist_ok=True)
     grey, labels = load_digits(return_X_y=True)
     rows = (np.asarray(grey) > 7).astype(np.uint8)
-    write_aside(data, lambda aside: np.savez_compressed(aside, X=rows, y=labels))
+    with written_aside(data) as file:
+        np.savez_compressed(file, X=rows, y=labels)
     code = _fit.fit(
         data,
         hidden=16,
         epochs=epochs,
+        batch_size=_BATCH_SIZE,
         learning_rate=0.1,
         momentum=0.5,
         out=model,
@@ -55,8 +70,7 @@ def demo(
         model,
         data,
         page,
-        array=None,
-        test_array=None,
+        Reading(),
         chains=100,
         temperatures=5000,
         sample_steps=1000,

@@ -15,24 +15,35 @@ import energax as ex
 from energax.cli._common import (
     ArrayName,
     DataFile,
+    High,
     Json,
+    LabelColumn,
+    Low,
     Overwrite,
     Quiet,
     Seed,
     TestArrayName,
     Threshold,
-    binary_rows,
+    UnpackBits,
     check_at_least,
     check_memory,
     check_not_input,
     check_output,
     check_seed,
     console,
-    read_rows,
     say,
     show_json,
+    stem_of,
 )
+from energax.cli._rows import Reading, split_rows
+from energax.io import read_metadata
 from energax.partition import AFFORDABLE
+
+_MOST_STEPS = 2**31 - 1
+"""Steps are counted in 32 bits."""
+
+_MOST_GIBBS_STEPS = 10**6
+"""More take hours a gradient, which cannot be interrupted."""
 
 
 class Model(StrEnum):
@@ -76,8 +87,12 @@ def fit(
         float, typer.Option(help="Rows set aside where the data name no test rows.")
     ] = 0.1,
     threshold: Threshold = None,
+    low: Low = None,
+    high: High = None,
     array: ArrayName = None,
     test_array: TestArrayName = None,
+    label_column: LabelColumn = None,
+    unpack_bits: UnpackBits = None,
     out: Annotated[
         Path | None, typer.Option(help="The model's file [default: DATA-rbm.energax].")
     ] = None,
@@ -95,23 +110,21 @@ def fit(
     command goes on where it was, and `--epochs` can be raised afterwards.
     """
     check_seed(seed)
-    path = Path(f"{data.stem}-{model.value}.energax") if out is None else out
+    path = Path(f"{stem_of(data)}-{model.value}.energax") if out is None else out
     checkpoint = Path(f"{path}.checkpoint")
     check_output(path, overwrite=overwrite or (resume and checkpoint.exists()))
     check_not_input(path, data)
     check_at_least(1, hidden=hidden, gibbs_steps=gibbs_steps, chains=chains, batch_size=batch_size)
+    if gibbs_steps > _MOST_GIBBS_STEPS:
+        raise ValueError(f"--gibbs-steps must be at most {_MOST_GIBBS_STEPS}, got {gibbs_steps}")
     check_epochs(epochs)
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"--learning-rate must be a positive number, got {learning_rate}")
     goal = _objective(objective, gibbs_steps, chains, centred)
-    rows, test, described = training_rows(
-        data,
-        array=array,
-        test_array=test_array,
-        threshold=threshold,
-        test_fraction=test_fraction,
-        seed=seed,
-    )
+    reading = Reading(array, test_array, label_column, unpack_bits, threshold, low, high)
+    split = split_rows(data, reading, test_fraction=test_fraction, seed=seed)
+    rows, test = split.train, split.test
+    steps = n_steps(epochs, len(rows), batch_size)
     n_visible = rows.shape[1]
     check_memory(hidden * n_visible, f"{hidden} hidden units")
     check_memory(chains * (hidden + n_visible), f"{chains} chains")
@@ -124,7 +137,7 @@ def fit(
     base = ex.Bernoulli.from_data(rows)
     key_init, key_fit = jax.random.split(ex.key(seed))
     start = ex.RBM.init(key_init, n_visible=n_visible, n_hidden=hidden, base=base)
-    steps = max(1, round(epochs * (len(rows) // min(batch_size, len(rows)))))
+    earlier = _earlier_calls(path, checkpoint) if resume and checkpoint.exists() else []
     began = time.monotonic()
     run = ex.fit(
         start,
@@ -155,10 +168,8 @@ def fit(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "centred": centred,
-        "threshold": threshold,
         "test_fraction": test_fraction,
-        "array": array,
-        "test_array": test_array,
+        **vars(reading),
         "seed": seed,
     }
     ex.save(
@@ -170,7 +181,9 @@ def fit(
             "status": run.status,
             "message": run.message,
             "fit_seconds": seconds,
-            "data": described,
+            "calls": _with_this_call(earlier, epochs, run),
+            "data": split.description,
+            "rows": split.hashes,
             "base_logits": np.asarray(base.logits, float).round(6).tolist(),
         },
     )
@@ -186,7 +199,7 @@ def fit(
     if as_json:
         show_json(result)
     elif not quiet:
-        say(f"{described}; {len(rows)} training and {len(test)} test rows")
+        say(f"{split.description}; {len(rows)} training and {len(test)} test rows")
         colour = "green" if run.ok else "red"
         say(f"{run.status}: {run.message} ({seconds:.0f} s)", style=colour)
         say(f"model {path}, checkpoint {checkpoint}")
@@ -199,30 +212,32 @@ def check_epochs(epochs: float) -> None:
         raise ValueError(f"--epochs must be a positive number, got {epochs}")
 
 
-def training_rows(
-    data: Path,
-    *,
-    array: str | None,
-    test_array: str | None,
-    threshold: float | None,
-    test_fraction: float,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Binary training and test rows, and a line on where they came from.
+def n_steps(epochs: float, n_rows: int, batch_size: int) -> int:
+    """How many gradients so many epochs are; `ValueError` for more than 32 bits count."""
+    check_epochs(epochs)
+    steps = epochs * (n_rows // min(batch_size, n_rows))
+    if steps > _MOST_STEPS:
+        raise ValueError(f"--epochs {epochs:g} is {steps:g} steps: at most {_MOST_STEPS} are taken")
+    return max(1, round(steps))
 
-    The same arguments give the same split, so that `energax report` scores rows not trained on.
-    """
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"--test-fraction must lie between 0 and 1, got {test_fraction}")
-    found = read_rows(data, array, test_array)
-    rows = binary_rows(found.rows, threshold)
-    if found.test_rows is not None:
-        return rows, binary_rows(found.test_rows, threshold), found.description
-    if len(rows) < 2:
-        raise ValueError(f"{data} holds one row: at least 2 are needed, to train and to test")
-    n_test = min(max(1, round(test_fraction * len(rows))), len(rows) - 1)
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(ex.key(seed), 7), len(rows)))
-    return rows[order[n_test:]], rows[order[:n_test]], found.description
+
+def _earlier_calls(path: Path, checkpoint: Path) -> list[dict[str, Any]]:
+    """The calls that took the steps in a checkpoint, as far as a model beside it tells."""
+    history = read_metadata(checkpoint).get("history")
+    steps = history[-1].get("step", 0) if isinstance(history, list) and history else 0
+    known = read_metadata(path).get("calls", []) if path.exists() else []
+    calls = [call for call in known if call["steps"] <= steps]
+    if steps > (calls[-1]["steps"] if calls else 0):  # a call that was killed saved no model
+        calls.append({"epochs": None, "steps": steps, "status": "killed"})
+    return calls
+
+
+def _with_this_call(
+    earlier: list[dict[str, Any]], epochs: float, run: ex.Fitted
+) -> list[dict[str, Any]]:
+    if earlier and earlier[-1]["steps"] == run.step:  # it had no step left to take
+        return earlier
+    return [*earlier, {"epochs": epochs, "steps": run.step, "status": run.status}]
 
 
 def _objective(

@@ -9,19 +9,33 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from energax.cli._common import ArrayName, Json, load_model, read_rows, say, show_json
+from energax.cli._common import (
+    ArrayName,
+    Json,
+    LabelColumn,
+    TestArrayName,
+    UnpackBits,
+    load_model,
+    say,
+    show_json,
+)
+from energax.cli._rows import Reading
 from energax.io import is_model_file
 
 
 def info(
     file: Annotated[Path, typer.Argument(help="A model or a data file.", show_default=False)],
     array: ArrayName = None,
+    test_array: TestArrayName = None,
+    label_column: LabelColumn = None,
+    unpack_bits: UnpackBits = None,
     as_json: Json = False,
 ) -> None:
     """Say what a file holds: a model, its sizes and how it was made, or rows of data."""
     if not file.exists():
         raise ValueError(f"there is no file {file}")
-    record = _model(file) if is_model_file(file) else _data(file, array)
+    reading = Reading(array, test_array, label_column, unpack_bits)
+    record = _model(file) if is_model_file(file) else _data(file, reading)
     if as_json:
         show_json(record)
         return
@@ -47,8 +61,8 @@ def _model(file: Path) -> dict[str, Any]:
     return record
 
 
-def _data(file: Path, array: str | None) -> dict[str, Any]:
-    found = read_rows(file, array)
+def _data(file: Path, reading: Reading) -> dict[str, Any]:
+    found = reading.read(file)
     rows = found.rows
     record: dict[str, Any] = {
         "file": file,

@@ -12,12 +12,10 @@ from energax.cli._common import (
     ModelFile,
     Seed,
     base_of,
-    check_at_least,
-    check_memory,
+    check_annealing,
     check_seed,
     load_model,
     log_z_record,
-    n_entries,
     say,
     show_json,
 )
@@ -64,8 +62,7 @@ def find_log_z(
     method: Method = Method.auto,
 ) -> ex.LogPartition:
     """log Z as the commands find it: exactly if that takes seconds, else annealed."""
-    check_at_least(2, chains=chains, temperatures=temperatures)
-    check_memory(chains * n_entries(energy), f"{chains} chains")
+    check_annealing(energy, chains, temperatures)
     key = ex.key(seed)
     count = n_enumerated(energy)
     if method is Method.auto:

@@ -1,6 +1,8 @@
 """`energax report`."""
 
 import datetime
+import itertools
+import os
 import platform
 import shlex
 import time
@@ -8,52 +10,38 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import numpy as np
 import typer
 
 import energax as ex
 from energax.cli._common import (
     ArrayName,
     DataFile,
+    High,
     Json,
+    LabelColumn,
+    Low,
     ModelFile,
     Overwrite,
     Quiet,
     Seed,
     TestArrayName,
+    Threshold,
+    UnpackBits,
+    check_annealing,
     check_at_least,
-    check_memory,
     check_output,
     check_seed,
+    check_settings,
     likelihood_record,
     load_model,
     log_z_record,
-    n_entries,
     say,
     show_json,
 )
-from energax.cli._fit import training_rows
-from energax.plots import guess_image_shape
+from energax.cli._rows import Reading, split_rows
 from energax.report import Report, write_report
+from energax.report._write import check_extra
 from energax.spaces import Binary
-
-_WRITTEN = {
-    "settings": dict,
-    "history": list,
-    "status": str,
-    "message": str,
-    "fit_seconds": int | float,
-}
-"""What `energax fit` stores beside a model, as far as a report shows it."""
-
-_SETTINGS = {
-    "array": str | None,
-    "test_array": str | None,
-    "threshold": int | float | None,
-    "test_fraction": int | float,
-    "seed": int,
-}
-"""Those settings that say how the rows were split."""
 
 
 def report(
@@ -64,6 +52,11 @@ def report(
     ] = None,
     array: ArrayName = None,
     test_array: TestArrayName = None,
+    label_column: LabelColumn = None,
+    unpack_bits: UnpackBits = None,
+    threshold: Threshold = None,
+    low: Low = None,
+    high: High = None,
     chains: Annotated[int, typer.Option(help="Annealed chains for log Z.")] = 100,
     temperatures: Annotated[int, typer.Option(help="Temperatures for log Z.")] = 5000,
     sample_steps: Annotated[int, typer.Option(help="Steps of each chain to a sample.")] = 1000,
@@ -74,17 +67,18 @@ def report(
 ) -> None:
     """Score a model on its data and write one self-contained page.
 
-    Rows are split as `energax fit` split them: the test rows were not trained on.
+    Rows are read and split as `energax fit` did: the test rows were not trained on. If DATA are
+    not the rows that `fit` used, the page says so before all else.
     """
     check_seed(seed)
+    check_extra()
     path = Path(f"{model.stem}-report.html") if out is None else out
     check_output(path, overwrite=overwrite, suffixes=(".html",))
-    result = make_report(
+    result, problem = make_report(
         model,
         data,
         path,
-        array=array,
-        test_array=test_array,
+        Reading(array, test_array, label_column, unpack_bits, threshold, low, high),
         chains=chains,
         temperatures=temperatures,
         sample_steps=sample_steps,
@@ -95,6 +89,7 @@ def report(
         show_json(
             {
                 "report": path,
+                "rows_problem": problem or None,
                 "log_partition": log_z_record(result.log_partition),
                 "train": likelihood_record(result.train),
                 "test": likelihood_record(result.test),
@@ -107,37 +102,35 @@ def make_report(
     model: Path,
     data: Path,
     path: Path,
+    given: Reading,
     *,
-    array: str | None,
-    test_array: str | None,
     chains: int,
     temperatures: int,
     sample_steps: int,
     seed: int,
     quiet: bool,
-) -> ex.Evaluation:
-    """Evaluate a saved model and write its page."""
+) -> tuple[ex.Evaluation, str]:
+    """Evaluate a saved model and write its page; also what is wrong with its rows, if anything."""
     check_at_least(2, chains=chains, temperatures=temperatures)
     check_at_least(1, sample_steps=sample_steps)
     energy, metadata = load_model(model)
     if not isinstance(energy.space, Binary):
         raise ValueError(f"reports are of models over zeros and ones; this is over {energy.space}")
-    check_memory(chains * n_entries(energy), f"{chains} chains")
-    _check_metadata(metadata, model)
-    settings: dict[str, Any] = metadata.get("settings", {})
-    train, test, described = training_rows(
+    check_annealing(energy, chains, temperatures)
+    settings = check_settings(metadata, model)
+    split = split_rows(
         data,
-        array=settings.get("array") if array is None else array,
-        test_array=settings.get("test_array") if test_array is None else test_array,
-        threshold=settings.get("threshold"),
+        given.or_as_trained(settings, data),
         test_fraction=settings.get("test_fraction", 0.1),
         seed=settings.get("seed", 0),
     )
+    train, test = split.train, split.test
     if train.shape[1:] != energy.space.structure.shape:
         raise ValueError(
             f"the model takes rows of shape {energy.space.structure.shape}, the data have"
             f" {train.shape[1:]}"
         )
+    problem = _rows_problem(metadata.get("rows"), split.hashes)
     began = time.monotonic()
     evaluation = ex.evaluate(
         energy,
@@ -156,8 +149,8 @@ def make_report(
     }
     write_report(
         Report(
-            title=f"{type(energy).__name__} on {data.name}",
-            description=described,
+            title=f"{type(energy).__name__} on {Path(os.path.abspath(data)).name}",
+            description=split.description,
             model=sizes,
             settings={k: str(v) for k, v in settings.items()},
             history=metadata.get("history", []),
@@ -166,16 +159,24 @@ def make_report(
             fit_seconds=metadata.get("fit_seconds", float("nan")),
             evaluation=evaluation,
             energy=energy,
-            train_rows=np.asarray(train),
-            test_rows=np.asarray(test),
-            image_shape=guess_image_shape(train.shape[1:]),
+            train_rows=train,
+            test_rows=test,
+            test_numbers=split.test_numbers,
+            test_source=split.test_source,
+            rows_problem=problem,
+            image_shape=split.image_shape,
             environment=_environment(seed),
             sample_steps=sample_steps,
-            commands=_commands(model, data, settings, chains, temperatures, sample_steps, seed),
+            commands=[
+                *_fit_commands(model, settings, metadata.get("calls", [])),
+                _report_command(model, data, given, chains, temperatures, sample_steps, seed),
+            ],
         ),
         path,
     )
     if not quiet:
+        if problem:
+            say(f"warning: {problem}", style="yellow")
         z, test_score = evaluation.log_partition, evaluation.test
         say(f"annealed: {z.summary}")
         if evaluation.exact_log_partition is not None:
@@ -186,22 +187,18 @@ def make_report(
             f" baseline {evaluation.baseline_test.mean:.3f} ({evaluation.baseline})",
         )
         say(f"report {path}", style="bold green")
-    return evaluation
+    return evaluation, problem
 
 
-def _check_metadata(metadata: dict[str, Any], model: Path) -> None:
-    """Raise `ValueError` for a record of training that `energax fit` would not have written."""
-
-    def check(record: dict[str, Any], kinds: dict[str, Any]) -> None:
-        for name, kind in kinds.items():
-            if name in record and not isinstance(record[name], kind):
-                raise ValueError(f"{model}: its {name!r} is not as energax fit writes it")
-
-    check(metadata, _WRITTEN)
-    check(metadata.get("settings", {}), _SETTINGS)
-    for row in metadata.get("history", []):
-        check({"history": row}, {"history": dict})
-        check(row, dict.fromkeys(row, int | float))
+def _rows_problem(trained: dict[str, Any] | None, found: dict[str, str]) -> str:
+    """A sentence if the rows are not known to be those that `energax fit` used, else nothing."""
+    doubt = "test rows may have been trained on"
+    if trained is None:
+        return f"the model's file does not say which rows it was trained on: {doubt}"
+    differ = [name for name in found if trained.get(name) != found[name]]
+    which = {"train": "training"}
+    named = " and ".join(which.get(name, name) for name in differ)
+    return f"the {named} rows are not those that fit used: {doubt}" if differ else ""
 
 
 def _environment(seed: int) -> dict[str, str]:
@@ -215,25 +212,48 @@ def _environment(seed: int) -> dict[str, str]:
     }
 
 
-def _commands(
+def _fit_commands(model: Path, settings: dict[str, Any], calls: list[Any]) -> list[str]:
+    """The command lines that make the model again, with a remark where none would."""
+    if "data" not in settings:
+        return []
+    words = ["energax", "fit", settings["data"], "--out", str(model)]
+    for name, value in settings.items():
+        if name not in ("data", "epochs") and value is not None:
+            words += _option(name, value)
+    # The learning rate falls to the end of its call's epochs: calls of other epochs, other rates.
+    turns = [(a, b) for a, b in itertools.pairwise(calls) if a["epochs"] != b["epochs"]]
+    rejoined = [call["epochs"] for _, call in turns]
+    every = [*([calls[0]["epochs"]] if turns else []), *rejoined]
+    if all(call["status"] == "finished" and None not in every for call, _ in turns):
+        every = every or [settings.get("epochs")]
+        return [shlex.join(words + ([] if e is None else _option("epochs", e))) for e in every]
+    listed = ", then ".join("a number not recorded" if e is None else f"{e:g}" for e in every)
+    return [
+        f"# Training was cut off and went on, perhaps with other --epochs: {listed}.",
+        "# If they differed, this command makes a model that is near, not the same.",
+        shlex.join([*words, *_option("epochs", settings["epochs"])]),
+    ]
+
+
+def _report_command(
     model: Path,
     data: Path,
-    settings: dict[str, Any],
+    given: Reading,
     chains: int,
     temperatures: int,
     sample_steps: int,
     seed: int,
-) -> list[str]:
-    """The command lines that make the report's numbers again."""
-    words = ["energax", "fit", str(data), "--out", str(model)]
-    for name, value in settings.items():
-        if name == "data" or value is None:
-            continue
-        option = "--" + name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(option if value else option.replace("--", "--no-"))
-        else:
-            words += [option, str(value)]
-    again = ["energax", "report", str(model), str(data), "--chains", str(chains)]
-    again += ["--temperatures", str(temperatures), "--sample-steps", str(sample_steps)]
-    return [shlex.join(words), shlex.join([*again, "--seed", str(seed)])]
+) -> str:
+    """The command line that makes the page again."""
+    words = ["energax", "report", str(model), str(data), "--chains", str(chains)]
+    words += ["--temperatures", str(temperatures), "--sample-steps", str(sample_steps)]
+    for name, value in given.given.items():
+        words += _option(name, value)
+    return shlex.join([*words, "--seed", str(seed)])
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-")]
+    return [option, str(value)]

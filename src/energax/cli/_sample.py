@@ -21,8 +21,8 @@ from energax.cli._common import (
     n_entries,
     say,
     show_json,
-    write_aside,
 )
+from energax.io._aside import written_aside
 
 
 def sample(
@@ -55,11 +55,8 @@ def sample(
     arrays = {name: np.asarray(leaf) for name, leaf in x.items()}
     arrays["energy"] = np.asarray(draws.energy)
 
-    def write(aside: Path) -> None:
-        with open(aside, "wb") as file:  # a name, numpy would make end in .npz
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    write_aside(path, write)
+    with written_aside(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     result = {
         "samples": path,
         "n": int(draws.energy.size),

@@ -95,12 +95,14 @@ def _extremes(report: Report) -> dict[str, Picture]:
     hardest = report.evaluation.hardest
     # Energies that are no numbers are neither hard nor easy.
     hardest = hardest[~np.isnan(energies[hardest])]
+    row_numbers = report.test_numbers
     found = {}
     for name, order in (("hardest", hardest), ("easiest", hardest[::-1])):
         if not order.size:
             continue
         chosen = order[:_N_ROWS]
-        numbers = ", ".join(count(i) for i in chosen[:3])
+        named = chosen if row_numbers is None else np.asarray(row_numbers)[chosen]
+        numbers = ", ".join(str(number) for number in named[:3])
         first, last = float(energies[chosen[0]]), float(energies[chosen[-1]])
         word = "least" if name == "hardest" else "most"
         found[name] = _picture(
@@ -108,8 +110,8 @@ def _extremes(report: Report) -> dict[str, Picture]:
                 report.test_rows[chosen], energies[chosen], shape, n=_N_ROWS, width=width
             ),
             f"The {len(chosen)} {word} likely test rows: E is {interval(first, last)} nats.",
-            f"The {word} likely test rows, with E in nats. The first are rows {numbers}, counted"
-            " from 0.",
+            f"The {word} likely test rows, with E in nats. The first are rows {numbers} of"
+            f" {report.test_source}, counted from 0.",
         )
     return found
 

@@ -22,8 +22,21 @@ class Finding(NamedTuple):
 
 def findings(report: Report) -> list[Finding]:
     """Problems first, then notes."""
-    found = [*_training(report), *_log_z(report), *_rows(report), *_gain(report), *_draws(report)]
+    found = [
+        *_source(report),
+        *_training(report),
+        *_log_z(report),
+        *_rows(report),
+        *_gain(report),
+        *_draws(report),
+    ]
     return sorted(found, key=lambda finding: finding.kind != "problem")
+
+
+def _source(report: Report) -> list[Finding]:
+    if not report.rows_problem:
+        return []
+    return [Finding("problem", "Test rows may have been trained on", sentence(report.rows_problem))]
 
 
 def _training(report: Report) -> list[Finding]:

@@ -39,6 +39,12 @@ class Report:
     """Training rows, shape (n, ...)."""
     test_rows: np.ndarray
     """Test rows, shape (n, ...), in the order `evaluation` saw them."""
+    test_numbers: np.ndarray | None = None
+    """Each test row's number in `test_source`; counted as they stand here if `None`."""
+    test_source: str = "the test rows"
+    """The file or array that test rows are numbered in."""
+    rows_problem: str = ""
+    """Why the rows may not be those the model was trained with, in a sentence, if they may not."""
     image_shape: tuple[int, int] | None
     """Height and width if a row is an image; `energax.plots.guess_image_shape` may know."""
     environment: dict[str, str]
@@ -82,3 +88,5 @@ def check(report: Report) -> None:
         )
     if not len(report.train_rows):
         raise ValueError("train_rows must hold at least one row")
+    if report.test_numbers is not None and len(report.test_numbers) != n:
+        raise ValueError(f"test_numbers must hold {n} numbers, got {len(report.test_numbers)}")
