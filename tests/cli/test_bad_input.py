@@ -51,6 +51,14 @@ def _fraction(said):
     said["metadata"]["settings"] = {"test_fraction": "all"}
 
 
+def _rows(said):
+    said["metadata"]["rows"] = "all"
+
+
+def _calls(said):
+    said["metadata"]["calls"] = [{"epochs": 3}]
+
+
 def _history(said):
     said["metadata"]["history"] = [{"step": "one"}]
 
@@ -77,6 +85,10 @@ def _write_data(root: Path) -> None:
     for name, value in (("nan", np.nan), ("inf", np.inf), ("large", 7.0), ("negative", -0.5)):
         np.save(root / f"{name}.npy", np.where(np.eye(6) > 0, value, 0.25))
     np.save(root / "grey.npy", (ROWS * 200).astype(np.uint8))
+    np.save(root / "digits.npy", np.arange(240, dtype=np.uint8).reshape(40, 6) % 17)
+    clear = np.random.default_rng(0).integers(0, 256, (40, 2, 3, 4), np.uint8)
+    np.save(root / "clear.npy", clear)
+    np.savez(root / "labelled.npz", a_label=np.zeros(40), b_label=np.zeros(40), X=ROWS)
     np.save(root / "counts.npy", ROWS.astype(np.int64) * 9)
     np.save(root / "objects.npy", np.full((4, 6), None), allow_pickle=True)
     np.savez(root / "objects.npz", X=np.full((4, 6), None), allow_pickle=True)
@@ -103,6 +115,8 @@ def _write_data(root: Path) -> None:
     (root / "semicolons.csv").write_text("0;1;0\n1;0;1\n")
     (root / "latin.csv").write_bytes(b"0,1\n\xff\xfe,1\n")
     (root / "bare").mkdir()
+    (root / "own").mkdir()
+    (root / "own" / "digits-rbm.energax").write_text("a model of mine")
     (root / "sizes").mkdir()
     for side in (4, 5):
         Image.fromarray(np.zeros((side, 4), np.uint8)).save(root / "sizes" / f"{side}.png")
@@ -137,6 +151,8 @@ def _write_models(root: Path) -> None:
         _settings,
         _fraction,
         _history,
+        _rows,
+        _calls,
     ):
         tampered(model, root / f"tampered{change.__name__}.energax", change)
     # Checkpoints that stand where a run would look for its own.
@@ -208,6 +224,18 @@ BAD = {
     "threshold of 0": (f"fit grey.npy --threshold 0 {SMALL}", "threshold", "between 0 and 1"),
     "threshold of 128": (f"fit grey.npy --threshold 128 {SMALL}", "threshold", "128"),
     "NaN threshold": (f"fit grey.npy --threshold nan {SMALL}", "threshold", "finite"),
+    "a scale not the data's": (f"fit digits.npy {SMALL}", "from 0 to 16", "--high 16"),
+    "a scale too wide": (f"fit digits.npy --high 100 {SMALL}", "all come out as 0", "--high 16"),
+    "high below an entry": (f"fit digits.npy --high 9 {SMALL}", "between 0 and 9", "--high"),
+    "low alone": (f"fit digits.npy --low 1 {SMALL}", "both low and high"),
+    "low above high": (f"fit digits.npy --low 9 --high 3 {SMALL}", "low must be below high"),
+    "NaN high": (f"fit digits.npy --high nan {SMALL}", "high", "finite"),
+    "transparent images": (f"fit clear.npy {SMALL}", "transparent"),
+    "unpacked floats": (f"fit large.npy --unpack-bits {SMALL}", "uint8", "float64"),
+    "unpacked csv": (f"fit words.csv --unpack-bits {SMALL}", "unpack_bits means nothing"),
+    "labels of an npy": (f"fit rows.npy --label-column y {SMALL}", "label_column means nothing"),
+    "unclear which labels": (f"fit labelled.npz {SMALL}", "label_column"),
+    "labels of no column": (f"fit ragged.csv --label-column 7 {SMALL}", "label_column=7"),
     # options of fit
     "no hidden units": ("fit rows.npy --hidden 0 --out new.energax", "--hidden", "got 0"),
     "negative hidden units": ("fit rows.npy --hidden -1 --out new.energax", "--hidden", "-1"),
@@ -237,6 +265,9 @@ BAD = {
     "NaN momentum": (f"fit rows.npy --momentum nan {SMALL}", "momentum", "nan"),
     "negative decay": (f"fit rows.npy --weight-decay -1 {SMALL}", "weight_decay", "-1"),
     "NaN decay": (f"fit rows.npy --weight-decay nan {SMALL}", "weight_decay", "nan"),
+    "more epochs than floats hold": (f"fit rows.npy --epochs 1e308 {SMALL}", "--epochs 1e+308"),
+    "epochs beyond 32 bits": (f"fit rows.npy --epochs 3e9 {SMALL}", "--epochs 3e+09", "3e+09 st"),
+    "Gibbs steps without end": (f"fit rows.npy --gibbs-steps 2000000000 {SMALL}", "--gibbs-steps"),
     "no Gibbs steps": (f"fit rows.npy --gibbs-steps 0 {SMALL}", "--gibbs-steps", "got 0"),
     "no chains": (f"fit rows.npy --chains 0 {SMALL}", "--chains", "got 0"),
     "test fraction of 0": (f"fit rows.npy --test-fraction 0 {SMALL}", "--test-fraction"),
@@ -324,6 +355,14 @@ BAD = {
     "rows for a joint": ("score joint.energax rows.npy", "Joint"),
     "score grey with no range": ("score rbm.energax counts.npy", "int64"),
     "score level of 1": ("score rbm.energax rows.npy --level 1", "level", "1.0"),
+    "score half a part": ("score rbm.energax rows.npy --part half", "--part", "half"),
+    "score a part nobody made": ("score rbm.energax rows.npy --part test", "--part test", "split"),
+    "score over reals on a scale": ("score gaussian.energax rows.npy --high 2", "--high", "Real"),
+    "score temperatures beyond memory": (
+        "score rbm.energax rows.npy --temperatures 2000000000",
+        "2000000000 temperatures",
+        "GiB",
+    ),
     "score one chain": ("score rbm.energax rows.npy --chains 1", "--chains", "got 1"),
     "model and data swapped": ("score rows.npy rbm.energax", "rows.npy"),
     # logz
@@ -332,6 +371,11 @@ BAD = {
     "one temperature": ("logz rbm.energax --temperatures 1", "--temperatures", "got 1"),
     "no annealed chains": ("logz rbm.energax --chains 0", "--chains", "got 0"),
     "chains beyond memory": ("logz rbm.energax --chains 2000000000", "chains", "GiB"),
+    "temperatures beyond memory": (
+        "logz rbm.energax --method annealing --temperatures 2000000000",
+        "2000000000 temperatures",
+        "GiB",
+    ),
     "enumeration of too many": ("logz large.energax --method enumeration", "cannot be listed"),
     "enumeration of reals": ("logz gaussian.energax --method enumeration", "cannot be listed"),
     # report, info, demo
@@ -341,10 +385,18 @@ BAD = {
     "report of a joint": ("report joint.energax rows.npy", "Joint"),
     "report, one temperature": ("report rbm.energax rows.npy --temperatures 1", "--temperatures"),
     "report, no steps": ("report rbm.energax rows.npy --sample-steps 0", "--sample-steps"),
+    "report, temperatures beyond memory": (
+        "report rbm.energax rows.npy --temperatures 2000000000",
+        "2000000000 temperatures",
+    ),
+    "rows of text": ("report tampered_rows.energax rows.npy", "'rows'"),
+    "calls of text": ("report tampered_calls.energax rows.npy", "'steps'"),
     "info on nothing": ("info missing.npy", "missing.npy"),
     "info on noise": ("info noise.gz", "noise.gz"),
     "demo in a file": ("demo --out rows.npy", "rows.npy is a file"),
     "demo of no epochs": ("demo --epochs 0 --out new", "--epochs"),
+    "demo of countless epochs": ("demo --epochs 1e300 --out new", "--epochs", "2147483647"),
+    "demo over a model": ("demo --out own", "digits-rbm.energax exists", "--overwrite"),
     "demo of a bad seed": ("demo --seed 9999999999999999999 --out new", "--seed"),
 }
 

@@ -17,7 +17,7 @@ from PIL import Image
 import energax as ex
 import oracles
 from energax import io
-from energax.cli import _common, _rows
+from energax.cli import _common, _report, _rows
 from energax.cli._app import run
 from energax.cli._rows import Reading
 from energax.training import Fitted
@@ -303,6 +303,97 @@ def test_fit_reads_what_read_reads(fresh, asked, capsys):
     assert Path("images-rbm.energax").exists()
 
 
+def test_fit_records_how_it_read_and_report_and_score_read_so_too(fresh, capsys):
+    grey = np.where(ROWS, 13, 4).astype(np.uint8)
+    np.savez("grey.npz", first=grey, second=1 - ROWS)
+    words = [
+        "--array",
+        "first",
+        "--high",
+        "16",
+        "--threshold",
+        "0.5",
+        "--hidden",
+        "2",
+        "--epochs",
+        "2",
+        "--quiet",
+    ]
+    assert call(capsys, "fit", "grey.npz", *words).code == 0
+    settings = io.read_metadata("grey-rbm.energax")["settings"]
+    assert (settings["array"], settings["low"], settings["high"]) == ("first", None, 16)
+    page = call(capsys, "report", "grey-rbm.energax", "grey.npz", *QUICK, "--json")
+    assert page.code == 0
+    assert page.json["rows_problem"] is None
+    assert "--high 16" in Path("grey-rbm-report.html").read_text(encoding="utf-8")
+    scored = call(capsys, "score", "grey-rbm.energax", "grey.npz", "--json").json
+    assert (scored["part"], scored["array"]) == ("all", "first")
+    np.save("bits.npy", ROWS)
+    words = ("--high", 1, "--json")  # the model's own scale is not that of bits
+    bits = call(capsys, "score", "grey-rbm.energax", "bits.npy", *words).json
+    assert bits["log_likelihood"] == scored["log_likelihood"]
+    other = ("--array", "second", "--low", 0, "--high", 1, "--out", "other.csv", "--json")
+    other = call(capsys, "score", "grey-rbm.energax", "grey.npz", *other).json
+    assert other["array"] == "second"
+    assert other["log_likelihood"]["mean"] != scored["log_likelihood"]["mean"]
+
+
+def test_packed_bits_and_labels_by_option(fresh, asked, capsys):
+    np.save("packed.npy", np.packbits(np.tile(ROWS, (1, 4)), axis=-1))
+    np.savetxt("named.csv", np.c_[np.arange(40), ROWS], fmt="%d", delimiter=",")
+    wide = np.tile(ROWS, (1, 4))
+    for words, rows in (
+        (("packed.npy", "--unpack-bits"), wide),
+        (("named.csv", "--label-column", 0), ROWS),
+    ):
+        assert call(capsys, "fit", *words, "--hidden", 2, "--quiet").code == 0
+        together = np.concatenate([asked[-1]["rows"], asked[-1]["validation"]])
+        assert sorted(map(bytes, together)) == sorted(map(bytes, rows))
+    assert io.read_metadata("packed-rbm.energax")["settings"]["unpack_bits"] is True
+    assert call(capsys, "info", "packed.npy", "--unpack-bits", "--json").json["shape"] == [24]
+    assert call(capsys, "info", "named.csv", "--label-column", "0", "--json").json["labels"] is True
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "entries"),
+    [
+        ((2, 18), (2, 18), 36),
+        ((36,), (6, 6), 36),
+        ((3, 12, 1), (3, 12), 36),
+        ((1, 3, 12), (3, 12), 36),
+        ((2, 8, 3), (2, 8), 16),
+        ((4, 3, 3), (4, 3), 12),
+        ((9, 2, 2), None, 36),  # three axes that are no colours: six by six would scramble them
+    ],
+)
+def test_images_keep_their_shape_and_colour_becomes_grey(shape, image_shape, entries, tmp_path):
+    rows = np.random.default_rng(0).integers(0, 256, (20, *shape), np.uint8)
+    np.save(tmp_path / "images.npy", rows)
+    split = _rows.split_rows(tmp_path / "images.npy", Reading(), test_fraction=0.1, seed=0)
+    assert split.image_shape == image_shape
+    assert split.train.shape == (18, entries)
+    grey = io.to_grey(rows) if shape[-1] == 3 else rows
+    np.testing.assert_array_equal(
+        split.test, (grey > 127).reshape(20, -1)[split.test_numbers].astype(np.uint8)
+    )
+
+
+def test_bits_in_three_axes_are_no_colours(tmp_path):
+    np.save(tmp_path / "bits.npy", np.tile(ROWS[:, :4, None, None], (1, 1, 4, 3)))
+    split = _rows.split_rows(tmp_path / "bits.npy", Reading(), test_fraction=0.1, seed=0)
+    assert split.train.shape == (36, 48)
+    assert split.image_shape is None
+
+
+def test_the_folder_here_has_a_name(fresh, asked, capsys, monkeypatch):
+    Path("digits").mkdir()
+    monkeypatch.chdir("digits")
+    for i, row in enumerate(ROWS):
+        Image.fromarray((row * 200).reshape(2, 3)).save(f"{i:02}.png")
+    assert call(capsys, "fit", ".", "--hidden", 2, "--quiet").code == 0
+    assert Path("digits-rbm.energax").exists()
+
+
 # --- sample ------------------------------------------------------------------------------------
 
 
@@ -384,6 +475,48 @@ def test_score_of_grey_rows_and_of_reals(work, capsys):
     assert result["log_partition"]["method"] == "closed form"
 
 
+def test_score_takes_the_files_own_test_rows_unless_told(work, capsys):
+    np.savez("own.npz", train_x=ROWS[:30], test_x=ROWS[30:])
+
+    def scored(*words):
+        result = call(capsys, "score", MODEL, "own.npz", *words, "--overwrite", "--json").json
+        with open(result["scores"], newline="") as file:
+            return result, list(csv.DictReader(file))
+
+    energies = np.asarray(jax.vmap(ex.load(MODEL).energy)(ROWS.astype(np.float32)))
+    for words, part, array, rows in (
+        ((), "test", "test_x", range(30, 40)),
+        (("--part", "test"), "test", "test_x", range(30, 40)),
+        (("--part", "train"), "train", "train_x", range(30)),
+        (("--array", "train_x"), "train", "train_x", range(30)),
+        (("--array", "test_x"), "all", "test_x", range(30, 40)),
+        (("--part", "all"), "all", "train_x and test_x", range(40)),
+    ):
+        result, table = scored(*words)
+        assert (result["part"], result["array"]) == (part, array), words
+        np.testing.assert_allclose(
+            [float(row["energy"]) for row in table], energies[list(rows)], atol=1e-5
+        )
+        assert result["log_likelihood"]["n_rows"] == len(rows)
+    assert [row["part"] for row in table] == ["train"] * 30 + ["test"] * 10
+    assert [int(row["row"]) for row in table] == [*range(30), *range(10)]
+    said = call(capsys, "score", MODEL, "own.npz", "--overwrite").out
+    assert "scored: test rows, test_x" in said
+
+
+def test_score_of_a_part_scores_the_split_of_fit(work, capsys):
+    split = _rows.split_rows(Path("rows.npy"), Reading(), test_fraction=0.1, seed=0)
+    ended = call(capsys, "score", MODEL, "rows.npy", "--part", "test")
+    assert "scored: test rows, as training split them" in ended.out
+    with open("rows-scores.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["row"]) for row in table] == split.test_numbers.tolist()
+    energies = jax.vmap(ex.load(MODEL).energy)(split.test.astype(np.float32))
+    np.testing.assert_allclose([float(row["energy"]) for row in table], energies, atol=1e-5)
+    words = ("--part", "train", "--overwrite", "--json")
+    assert call(capsys, "score", MODEL, "rows.npy", *words).json["log_likelihood"]["n_rows"] == 36
+
+
 def test_logz_is_exact_where_that_takes_seconds(work, trained, capsys):
     result = call(capsys, "logz", MODEL, "--json").json
     assert set(result) == {"value", "lower", "upper", "std_error", "exact", "method", "trusted"} | {
@@ -443,6 +576,126 @@ def test_report_is_one_page(work, trained, capsys):
     assert listing(work) != before
 
 
+def pages(*names):
+    return [Path(name).read_text(encoding="utf-8") for name in names]
+
+
+def test_report_on_other_rows_says_so_before_all_else(work, capsys):
+    np.save("other.npy", ROWS[::-1])
+    ended = call(capsys, "report", MODEL, "other.npy", *QUICK, "--out", "other.html")
+    assert ended.code == 0
+    assert "warning: the training and test rows are not those that fit used" in ended.out
+    (page,) = pages("other.html")
+    assert page.index("Test rows may have been trained on") < page.index("Model and data")
+    assert "energax fit rows.npy" in page  # as it was, not what this page was made of
+    words = (*QUICK, "--overwrite", "--out", "other.html", "--json")
+    assert "not those" in call(capsys, "report", MODEL, "other.npy", *words).json["rows_problem"]
+
+
+def test_report_on_a_model_that_does_not_say_what_it_was_trained_on(work, capsys):
+    io.save(ex.load(MODEL), "bare.energax")
+    ended = call(capsys, "report", "bare.energax", "rows.npy", *QUICK)
+    assert ended.code == 0
+    assert "warning: the model's file does not say which rows it was trained on" in ended.out
+    (page,) = pages("bare-report.html")
+    assert "Test rows may have been trained on" in page
+    assert "energax report bare.energax" in page
+    assert "energax fit" not in page
+
+
+def test_report_numbers_rows_as_the_file_does(work, capsys):
+    split = _rows.split_rows(Path("rows.npy"), Reading(), test_fraction=0.1, seed=0)
+    energies = np.asarray(jax.vmap(ex.load(MODEL).energy)(split.test.astype(np.float32)))
+    assert call(capsys, "report", MODEL, "rows.npy", *QUICK).code == 0
+    hardest = split.test_numbers[np.argsort(-energies, kind="stable")]
+    (page,) = pages("rows-rbm-report.html")
+    named = ", ".join(map(str, hardest[:3]))
+    assert f"The first are rows {named} of rows.npy, counted from 0." in page
+
+
+def test_report_tells_how_to_make_it_again(work, capsys):
+    np.savez("two.npz", one=ROWS, two=ROWS, test=ROWS[:9])
+    words = ("--array", "two", "--test-array", "test", "--threshold", 0.4)
+    assert call(capsys, "report", MODEL, "two.npz", *QUICK, *words, "--out", "a.html").code == 0
+    (page,) = pages("a.html")
+    again = next(line for line in page.splitlines() if "energax report" in line)
+    assert "--array two --test-array test --threshold 0.4 --seed 0" in again
+    assert "of test in two.npz, counted from 0" in page
+
+
+@pytest.mark.parametrize(
+    ("calls", "commands", "remark"),
+    [
+        ([], ["6"], False),
+        ([(6, "finished")], ["6"], False),
+        ([(6, "interrupted"), (6, "finished")], ["6"], False),
+        ([(4, "finished"), (6, "finished")], ["4", "6"], False),
+        ([(4, "interrupted"), (6, "finished")], ["6"], True),
+        ([(None, "killed"), (6, "finished")], ["6"], True),
+    ],
+)
+def test_the_commands_that_train_again(calls, commands, remark):
+    settings = {"data": "a b.npy", "epochs": 6, "centred": False, "array": None, "seed": 1}
+    records = [{"epochs": e, "steps": i, "status": s} for i, (e, s) in enumerate(calls)]
+    lines = _report._fit_commands(Path("m.energax"), settings, records)
+    start = "energax fit 'a b.npy' --out m.energax --no-centred --seed 1 --epochs"
+    assert [line for line in lines if line[0] != "#"] == [
+        f"{start} {epochs}" for epochs in commands
+    ]
+    assert any("near, not the same" in line for line in lines) == remark
+
+
+def test_calls_of_other_epochs_are_remembered(work, capsys):
+    longer = [8 if word == 6 else word for word in FIT]
+    assert call(capsys, *longer).code == 0
+    calls = [
+        {"epochs": 6, "steps": 18, "status": "finished"},
+        {"epochs": 8, "steps": 24, "status": "finished"},
+    ]
+    assert io.read_metadata(MODEL)["calls"] == calls
+    assert call(capsys, *longer).code == 0  # without a step left to take
+    assert io.read_metadata(MODEL)["calls"] == calls
+    Path(MODEL).unlink()  # as if the calls before had been killed
+    assert call(capsys, *[10 if word == 6 else word for word in FIT]).code == 0
+    assert io.read_metadata(MODEL)["calls"] == [
+        {"epochs": None, "steps": 24, "status": "killed"},
+        {"epochs": 10, "steps": 30, "status": "finished"},
+    ]
+
+
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
+@pytest.mark.parametrize("command", [("report", MODEL, "rows.npy"), ("demo", "--out", "new")])
+def test_a_missing_extra_is_found_before_the_work(module, command, work, capsys, monkeypatch):
+    def work_begins(*args, **options):
+        pytest.fail("it began")
+
+    for name in ("evaluate", "fit"):
+        monkeypatch.setattr(ex, name, work_begins)
+    monkeypatch.setitem(sys.modules, module, None)
+    before = listing(work)
+    ended = call(capsys, *command)
+    assert (ended.code, ended.out) == (2, "")
+    assert 'pip install "energax[report]"' in ended.err
+    assert ended.err.count("\n") == 1
+    assert listing(work) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\n1 GiB")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_machine_without_memory_is_one_line_and_exit_code_1(error, work, capsys, monkeypatch):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(ex, "log_partition", fail)
+    ended = call(capsys, "logz", MODEL)
+    assert (ended.code, ended.out) == (1, "")
+    assert "memory" in ended.err
+    assert ended.err.count("\n") == 1
+
+
 def test_info_on_a_model(work, trained, capsys):
     result = call(capsys, "info", MODEL, "--json").json
     assert set(result) == {"file", "model", "space", "parameters", "shapes", "data", "status"} | {
@@ -494,6 +747,14 @@ def test_demo(fresh, capsys):
     ]
     assert str(fresh / "shown" / "here" / "report.html") in ended.out
     assert ex.load("shown/here/digits-rbm.energax").weights.shape == (64, 16)
+    assert "may have been trained on" not in ended.out
+    before = listing(fresh)
+    again = call(capsys, "demo", "--epochs", 2, "--out", "shown/here")
+    assert again.code == 2
+    assert "digits.npz exists: add --overwrite" in again.err
+    assert listing(fresh) == before
+    words = ("--epochs", 2, "--out", "shown/here", "--overwrite", "--quiet")
+    assert call(capsys, "demo", *words) == (0, "", "")
     assert set(os.listdir()) == {"rows.npy", "shown"}
 
 
@@ -562,6 +823,20 @@ def test_the_program_without_its_extra_names_it():
     ended = program("sys.modules['typer'] = None", "--version")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == 'energax: the command line needs typer: pip install "energax[cli]"\n'
+
+
+def test_the_shell_completes_commands():
+    code = "import sys; sys.argv[0] = 'energax'; from energax.cli import main; main()"
+    asked = {"_ENERGAX_COMPLETE": "complete_bash", "COMP_WORDS": "energax sc", "COMP_CWORD": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **asked},
+    )
+    assert ended.stdout.split() == ["score"]
+    assert ended.returncode == 0
 
 
 def test_the_program_needs_no_click_where_typer_brings_its_own():

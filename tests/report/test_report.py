@@ -341,6 +341,8 @@ def test_a_report_replaces_an_older_one(tmp_path, no_pictures):
 def test_rows_must_be_those_evaluated(tmp_path):
     with pytest.raises(ValueError, match="test_rows must be the 12 rows"):
         write_report(record(test_rows=np.zeros((3, 6))), tmp_path / "report.html")
+    with pytest.raises(ValueError, match="test_numbers must hold 12 numbers, got 3"):
+        write_report(record(test_numbers=np.arange(3)), tmp_path / "report.html")
     with pytest.raises(ValueError, match="train_rows must hold"):
         write_report(record(train_rows=np.zeros((0, 6))), tmp_path / "report.html")
 
@@ -383,6 +385,28 @@ def sound_draws():
 def test_findings_on_training(changes, expected):
     report = record(evaluation=evaluation(samples=sound_draws()), **changes)
     assert titles(report) == [expected]
+
+
+def test_rows_of_another_training_come_before_all_else():
+    report = record(fit_status="diverged", rows_problem="the model does not say which rows it saw")
+    first, second, *_ = findings(report)
+    assert first == ("problem", "Test rows may have been trained on", first.text)
+    assert first.text == "The model does not say which rows it saw."
+    assert second.title == "Training did not finish"
+
+
+def test_rows_are_numbered_as_in_the_users_file(monkeypatch):
+    monkeypatch.setattr(_figures, "_picture", lambda draw, alt, caption: caption)
+    energies = {**evaluation().energies, "test": np.arange(12.0)}
+    given = {"evaluation": evaluation(energies=energies)}
+    assert (
+        "rows 11, 10, 9 of the test rows, counted from 0"
+        in _figures.pictures(record(**given))["hardest"]
+    )
+    given |= {"test_numbers": 1000 + 2 * np.arange(12), "test_source": "six.npy"}
+    shown = _figures.pictures(record(**given))
+    assert "The first are rows 1022, 1020, 1018 of six.npy, counted from 0." in shown["hardest"]
+    assert "The first are rows 1000, 1002, 1004 of six.npy, counted from 0." in shown["easiest"]
 
 
 @pytest.mark.parametrize(
