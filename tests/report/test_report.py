@@ -396,17 +396,15 @@ def test_rows_of_another_training_come_before_all_else():
 
 
 def test_rows_are_numbered_as_in_the_users_file(monkeypatch):
-    monkeypatch.setattr(_figures, "_picture", lambda draw, alt, caption: caption)
+    monkeypatch.setattr(_figures, "_picture", lambda draw, *words: _figures.Picture("", "", *words))
     energies = {**evaluation().energies, "test": np.arange(12.0)}
     given = {"evaluation": evaluation(energies=energies)}
-    assert (
-        "rows 11, 10, 9 of the test rows, counted from 0"
-        in _figures.pictures(record(**given))["hardest"]
-    )
+    caption = _figures.pictures(record(**given))["hardest"].caption
+    assert "The first are rows 11, 10, 9 of the test rows, counted from 0." in caption
     given |= {"test_numbers": 1000 + 2 * np.arange(12), "test_source": "six.npy"}
     shown = _figures.pictures(record(**given))
-    assert "The first are rows 1022, 1020, 1018 of six.npy, counted from 0." in shown["hardest"]
-    assert "The first are rows 1000, 1002, 1004 of six.npy, counted from 0." in shown["easiest"]
+    assert "rows 1022, 1020, 1018 of six.npy, counted from 0." in shown["hardest"].caption
+    assert "rows 1000, 1002, 1004 of six.npy, counted from 0." in shown["easiest"].caption
 
 
 @pytest.mark.parametrize(
