@@ -373,6 +373,7 @@ def test_images_keep_their_shape_and_colour_becomes_grey(shape, image_shape, ent
     assert split.image_shape == image_shape
     assert split.train.shape == (18, entries)
     grey = io.to_grey(rows) if shape[-1] == 3 else rows
+    assert split.description.endswith("colours made grey") == (shape[-1] == 3)
     np.testing.assert_array_equal(
         split.test, (grey > 127).reshape(20, -1)[split.test_numbers].astype(np.uint8)
     )
@@ -392,6 +393,12 @@ def test_the_folder_here_has_a_name(fresh, asked, capsys, monkeypatch):
         Image.fromarray((row * 200).reshape(2, 3)).save(f"{i:02}.png")
     assert call(capsys, "fit", ".", "--hidden", 2, "--quiet").code == 0
     assert Path("digits-rbm.energax").exists()
+    assert io.read_metadata("digits-rbm.energax")["data"].startswith("digits: 40 images")
+    monkeypatch.chdir("..")
+    words = ("report", "digits/digits-rbm.energax", "digits", *QUICK, "--quiet")
+    assert call(capsys, *words).code == 0
+    (page,) = pages("digits-rbm-report.html")
+    assert "energax fit digits --out digits/digits-rbm.energax" in page
 
 
 # --- sample ------------------------------------------------------------------------------------
@@ -635,9 +642,9 @@ def test_report_tells_how_to_make_it_again(work, capsys):
     ],
 )
 def test_the_commands_that_train_again(calls, commands, remark):
-    settings = {"data": "a b.npy", "epochs": 6, "centred": False, "array": None, "seed": 1}
+    settings = {"data": "b.npy", "epochs": 6, "centred": False, "array": None, "seed": 1}
     records = [{"epochs": e, "steps": i, "status": s} for i, (e, s) in enumerate(calls)]
-    lines = _report._fit_commands(Path("m.energax"), settings, records)
+    lines = _report._fit_commands(Path("m.energax"), "a b.npy", settings, records)
     start = "energax fit 'a b.npy' --out m.energax --no-centred --seed 1 --epochs"
     assert [line for line in lines if line[0] != "#"] == [
         f"{start} {epochs}" for epochs in commands

@@ -131,6 +131,8 @@ def make_report(
             f" {train.shape[1:]}"
         )
     problem = _rows_problem(metadata.get("rows"), split.hashes)
+    # The same rows may be called otherwise from here.
+    data_of_fit = settings.get("data") if problem or "data" not in settings else str(data)
     began = time.monotonic()
     evaluation = ex.evaluate(
         energy,
@@ -168,7 +170,7 @@ def make_report(
             environment=_environment(seed),
             sample_steps=sample_steps,
             commands=[
-                *_fit_commands(model, settings, metadata.get("calls", [])),
+                *_fit_commands(model, data_of_fit, settings, metadata.get("calls", [])),
                 _report_command(model, data, given, chains, temperatures, sample_steps, seed),
             ],
         ),
@@ -212,11 +214,13 @@ def _environment(seed: int) -> dict[str, str]:
     }
 
 
-def _fit_commands(model: Path, settings: dict[str, Any], calls: list[Any]) -> list[str]:
+def _fit_commands(
+    model: Path, data: str | None, settings: dict[str, Any], calls: list[Any]
+) -> list[str]:
     """The command lines that make the model again, with a remark where none would."""
-    if "data" not in settings:
+    if data is None:
         return []
-    words = ["energax", "fit", settings["data"], "--out", str(model)]
+    words = ["energax", "fit", data, "--out", str(model)]
     for name, value in settings.items():
         if name not in ("data", "epochs") and value is not None:
             words += _option(name, value)

@@ -139,7 +139,9 @@ def split_rows(path: Path, reading: Reading, *, test_fraction: float, seed: int)
         source = name if found.array is None else f"{found.array} in {name}"
         chosen, numbers = split_numbers(path, len(rows.rows), test_fraction, seed)
         train, test = rows.rows[chosen], rows.rows[numbers]
-    return Split(train, test, numbers, source, rows.image_shape, found.description)
+    grey = rows.rows.shape[1] < found.rows[0].size
+    words = found.description + ("; colours made grey" if grey else "")
+    return Split(train, test, numbers, source, rows.image_shape, words)
 
 
 def split_numbers(

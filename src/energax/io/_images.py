@@ -41,7 +41,7 @@ def read_images(path: Path) -> Dataset:
     if below:
         words += f"; labels from {len(below)} subfolders"
     return Dataset(
-        rows, labels=labels, source=str(path), description=f"{path.name or path}: {words}"
+        rows, labels=labels, source=str(path), description=f"{path.resolve().name or path}: {words}"
     )
 
 
