@@ -805,6 +805,8 @@ def test_help_of_a_command_lists_its_options(command, capsys):
     assert (ended.code, ended.err) == (0, "")
     option = {"info": "--array", "demo": "--epochs", "logz": "--method"}.get(command, "--out")
     assert option in ended.out
+    if command in ("fit", "sample", "score", "report"):
+        assert "(default:" in ended.out  # square brackets would be taken for a style
 
 
 # --- as a program ------------------------------------------------------------------------------

@@ -49,12 +49,12 @@ TestArrayName = Annotated[
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option(help="Where grey values become 1, as a share of full scale [default: 0.5]."),
+    typer.Option(help="Where grey values become 1, as a share of full scale (default: 0.5)."),
 ]
-Low = Annotated[float | None, typer.Option(help="The grey value that stands for 0 [default: 0].")]
+Low = Annotated[float | None, typer.Option(help="The grey value that stands for 0 (default: 0).")]
 High = Annotated[
     float | None,
-    typer.Option(help="The grey value that stands for 1 [default: the largest of its type]."),
+    typer.Option(help="The grey value that stands for 1 (default: the largest of its type)."),
 ]
 LabelColumn = Annotated[
     str | None,
@@ -64,7 +64,7 @@ UnpackBits = Annotated[
     bool | None,
     typer.Option(
         "--unpack-bits/--no-unpack-bits",
-        help="Whether bytes hold eight bits each [default: if the array's name ends in bits].",
+        help="Whether bytes hold eight bits each (default: if the array's name ends in bits).",
         show_default=False,
     ),
 ]

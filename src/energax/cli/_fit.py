@@ -94,7 +94,7 @@ def fit(
     label_column: LabelColumn = None,
     unpack_bits: UnpackBits = None,
     out: Annotated[
-        Path | None, typer.Option(help="The model's file [default: DATA-rbm.energax].")
+        Path | None, typer.Option(help="The model's file (default: DATA-rbm.energax).")
     ] = None,
     resume: Annotated[
         bool, typer.Option(help="Go on from the checkpoint beside --out, if there is one.")

@@ -48,7 +48,7 @@ def report(
     model: ModelFile,
     data: DataFile,
     out: Annotated[
-        Path | None, typer.Option(help="An .html file [default: MODEL-report.html].")
+        Path | None, typer.Option(help="An .html file (default: MODEL-report.html).")
     ] = None,
     array: ArrayName = None,
     test_array: TestArrayName = None,

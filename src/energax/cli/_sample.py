@@ -32,7 +32,7 @@ def sample(
     warmup: Annotated[int, typer.Option(help="Steps thrown away first.")] = 1000,
     thin: Annotated[int, typer.Option(help="Steps from one kept draw to the next.")] = 10,
     out: Annotated[
-        Path | None, typer.Option(help="An .npz file [default: MODEL-samples.npz].")
+        Path | None, typer.Option(help="An .npz file (default: MODEL-samples.npz).")
     ] = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,

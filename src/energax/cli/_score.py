@@ -63,12 +63,12 @@ def score(
         Part | None,
         typer.Option(
             help="Which rows; without test rows of the file's own, train and test as `fit` split"
-            " them [default: the file's own test rows, else all].",
+            " them (default: the file's own test rows, else all).",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A .csv file [default: DATA-scores.csv].")
+        Path | None, typer.Option(help="A .csv file (default: DATA-scores.csv).")
     ] = None,
     array: ArrayName = None,
     test_array: TestArrayName = None,
