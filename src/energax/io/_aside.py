@@ -55,8 +55,10 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def _sweep(path: Path) -> None:
     """Remove what processes that run no more left beside `path`."""
-    mine = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-\d+\.part")
-    for name in os.listdir(path.parent):
+    mine, names = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-\d+\.part"), []
+    with contextlib.suppress(OSError):  # a folder that may be written to but not listed
+        names = os.listdir(path.parent)
+    for name in names:
         found = mine.fullmatch(name)
         if found and not _runs(int(found[1])):
             with contextlib.suppress(OSError):
