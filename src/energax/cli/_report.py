@@ -43,6 +43,8 @@ from energax.report import Report, write_report
 from energax.report._write import check_extra
 from energax.spaces import Binary
 
+_DOUBT = ", so test rows may have been trained on"
+
 
 def report(
     model: ModelFile,
@@ -89,7 +91,7 @@ def report(
         show_json(
             {
                 "report": path,
-                "rows_problem": problem or None,
+                "rows_problem": f"{problem}{_DOUBT}" if problem else None,
                 "log_partition": log_z_record(result.log_partition),
                 "train": likelihood_record(result.train),
                 "test": likelihood_record(result.test),
@@ -111,7 +113,6 @@ def make_report(
     quiet: bool,
 ) -> tuple[ex.Evaluation, str]:
     """Evaluate a saved model and write its page; also what is wrong with its rows, if anything."""
-    check_at_least(2, chains=chains, temperatures=temperatures)
     check_at_least(1, sample_steps=sample_steps)
     energy, metadata = load_model(model)
     if not isinstance(energy.space, Binary):
@@ -178,7 +179,7 @@ def make_report(
     )
     if not quiet:
         if problem:
-            say(f"warning: {problem}", style="yellow")
+            say(f"warning: {problem}{_DOUBT}", style="yellow")
         z, test_score = evaluation.log_partition, evaluation.test
         say(f"annealed: {z.summary}")
         if evaluation.exact_log_partition is not None:
@@ -193,14 +194,13 @@ def make_report(
 
 
 def _rows_problem(trained: dict[str, Any] | None, found: dict[str, str]) -> str:
-    """A sentence if the rows are not known to be those that `energax fit` used, else nothing."""
-    doubt = "test rows may have been trained on"
+    """Why the rows are not known to be those that `energax fit` used; empty if they are."""
     if trained is None:
-        return f"the model's file does not say which rows it was trained on: {doubt}"
+        return "the model's file does not say which rows it was trained on"
     differ = [name for name in found if trained.get(name) != found[name]]
     which = {"train": "training"}
     named = " and ".join(which.get(name, name) for name in differ)
-    return f"the {named} rows are not those that fit used: {doubt}" if differ else ""
+    return f"the {named} rows are not those that fit used" if differ else ""
 
 
 def _environment(seed: int) -> dict[str, str]:
