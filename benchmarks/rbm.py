@@ -51,7 +51,7 @@ from rich.table import Table
 import energax as ex
 from energax.energies import trainable
 from energax.partition import anneal
-from energax.training._step import TrainingState, epoch_order, pack, run_chunk
+from energax.training._step import Order, TrainingState, pack, run_chunk
 
 THREADS = 2
 N_VISIBLE, N_HIDDEN, BATCH = 784, 500, 100
@@ -133,8 +133,8 @@ def training(objective: ex.AbstractObjective, rows: np.ndarray, n_steps: int) ->
         objective,
         optimizer,
         pack(rbm.space, data),
-        epoch_order(ex.key(3), jnp.asarray(0), n_rows=len(rows)),
-        jnp.asarray(0),
+        Order.unknown(len(rows)),
+        ex.key(3),
         jnp.asarray(n_steps),
         jnp.asarray(1e9, jnp.float32),
         batch_size=BATCH,

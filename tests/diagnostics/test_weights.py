@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import binom, norm, t
+from scipy.stats import binom, t
 
-from energax.diagnostics import log_mean_weight, normal_interval
+from energax.diagnostics import log_mean_weight
 from oracles import ALARM, assert_mean, refused
 
 
@@ -17,8 +17,13 @@ def test_it_is_its_equation():
     error = w.std(ddof=1) / np.sqrt(50) / w.mean()
     assert result.std_error == pytest.approx(error, rel=1e-12)
     reach = t(49).ppf(0.95) * w.std(ddof=1) / np.sqrt(50)
-    assert result.lower == pytest.approx(np.log(w.mean() - reach), abs=1e-12)
-    assert result.upper == pytest.approx(np.log(w.mean() + reach), abs=1e-12)
+    variance = log_weights.var(ddof=1)
+    centre = log_weights.mean() + variance / 2
+    cox = t(49).ppf(0.95) * np.sqrt(variance / 50 + variance**2 / 98)
+    lower = min(np.log(w.mean() - reach), centre - cox)
+    upper = max(np.log(w.mean() + reach), centre + cox)
+    assert result.lower == pytest.approx(lower, abs=1e-12)
+    assert result.upper == pytest.approx(upper, abs=1e-12)
     assert result.ess == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-12)
     assert result.largest == pytest.approx(w.max() / w.sum(), rel=1e-12)
 
@@ -62,7 +67,7 @@ def test_one_weight_that_outweighs_the_rest_leaves_the_interval_open():
     assert result.largest == pytest.approx(1)
     assert result.ess == pytest.approx(1)
     assert result.lower == -np.inf
-    assert result.upper == pytest.approx(50 - np.log(100) + np.log1p(t(99).ppf(0.975)))
+    assert result.upper >= 50 - np.log(100) + np.log1p(t(99).ppf(0.975))
 
 
 def test_lognormal_weights_of_small_spread():
@@ -80,17 +85,22 @@ def test_lognormal_weights_of_small_spread():
     assert ess == pytest.approx(n / np.exp(spread**2), rel=0.02)
 
 
+@pytest.mark.parametrize("spread", [0.5, 1.0, 1.5, 1.75])
+def test_intervals_cover_where_weights_spread(spread):
+    """100 log-normal weights worth 78 down to 15: the mean weight is in 95% of the intervals.
+
+    The t interval alone covers it in 83% at a spread of 1.5. A false alarm below 1e-5.
+    """
+    rng, n, repeats = np.random.default_rng(4), 100, 3_000
+    results = [log_mean_weight(row) for row in rng.normal(size=(repeats, n)) * spread]
+    inside = sum(r.lower < spread**2 / 2 < r.upper for r in results)
+    assert inside >= binom(repeats, 0.95).ppf(ALARM)
+
+
 def test_a_higher_level_is_a_longer_interval():
     log_weights = np.random.default_rng(0).normal(size=50)
     narrow, wide = (log_mean_weight(log_weights, level=level) for level in (0.5, 0.99))
     assert wide.lower < narrow.lower < narrow.value < narrow.upper < wide.upper
-
-
-def test_normal_interval():
-    low, high = normal_interval(1.0, 0.5, level=0.9)
-    assert low == pytest.approx(1.0 - 0.5 * norm.ppf(0.95))
-    assert high == pytest.approx(1.0 + 0.5 * norm.ppf(0.95))
-    assert normal_interval(1.0, 0.0) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +123,3 @@ def test_weights_that_say_nothing_are_refused(log_weights, words):
 def test_levels_outside_0_and_1_are_refused(level):
     with refused("level", "between 0 and 1", str(level)):
         log_mean_weight(np.zeros(3), level=level)
-    with refused("level", "between 0 and 1", str(level)):
-        normal_interval(0.0, 1.0, level=level)

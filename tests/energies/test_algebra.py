@@ -19,6 +19,7 @@ from energax.energies import (
     Product,
     Shifted,
     Tempered,
+    freeze,
     unfreeze,
 )
 from energax.energies.machines import AnnealedRBM, ConditionedRBM, JointRBM
@@ -617,3 +618,40 @@ def test_a_shift_moves_log_z_and_nothing_else(x64):
     np.testing.assert_allclose(
         (shifted * base).energy(x), shifted.energy(x) + base.energy(x), rtol=1e-13
     )
+
+
+def test_what_is_frozen_is_seen_through():
+    held = freeze(RBM())
+    observed = np.array([1, 0, 1, 0]), np.array([True, False, False, True])
+    conditioned = ex.condition(held, *observed)
+    assert isinstance(conditioned, Frozen)
+    assert isinstance(conditioned.inner, ConditionedRBM)
+    mixed = ex.mixture([freeze(_bits()), _bits(1)], [0.3, 0.7])
+    assert isinstance(mixed, Mixture)
+    np.testing.assert_allclose(
+        _energies(mixed, stacked(mixed.space)),
+        _energies(ex.mixture([_bits(), _bits(1)], [0.3, 0.7]), stacked(mixed.space)),
+        rtol=1e-6,
+    )
+    assert draws(mixed, 3).shape == (3, 4)
+    assert isinstance(ex.path(freeze(_bits()), held), AnnealedRBM)
+
+
+def test_a_covariance_near_singular_keeps_its_inverse():
+    covariance = np.array([[1.0, 1 - 1e-8], [1 - 1e-8, 1.0]])
+    energy = ex.MultivariateGaussian(np.zeros(2), covariance)
+    assert np.isfinite(energy.precision_factor).all()
+    along = energy.energy(jnp.array([1.0, 1.0])) - energy.energy(jnp.zeros(2))
+    assert float(along) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_base_rates_of_labels():
+    rows = np.array([[0, 2], [0, 1], [1, 1], [0, 1]])
+    rates = ex.Softmax.from_data(rows, n_states=3, pseudo_count=1.0)
+    assert rates.space == ex.Categorical(2, 3)
+    expected = np.array([[4, 2, 1], [1, 4, 2]]) / 7
+    np.testing.assert_allclose(jax.nn.softmax(rates.logits), expected, rtol=1e-6)
+    with refused("pseudo_count must be positive"):
+        ex.Softmax.from_data(rows, n_states=3, pseudo_count=0.0)
+    with refused("integers from 0 to 2"):
+        ex.Softmax.from_data(rows + 2, n_states=3)

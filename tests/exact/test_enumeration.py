@@ -9,6 +9,7 @@ import pytest
 from scipy.special import logsumexp
 
 import energax as ex
+import oracles
 import registry
 from energax.energies import Product, trainable
 from energax.exact import (
@@ -17,6 +18,7 @@ from energax.exact import (
     expectation,
     log_partition_enumerated,
     n_enumerated,
+    pairwise_sum,
     probabilities,
 )
 from energax.exact._streaming import log_sum_exp
@@ -170,6 +172,46 @@ def test_draws_have_the_probabilities(x64):
         place = index_of(inner, states)
         counts = np.bincount(index_of(inner, drawn), minlength=place.max() + 1)[place]
         assert_drawn_from(counts, p)
+
+
+def test_draws_from_many_nearly_equal_states():
+    """2^16 states: rows and columns of the table they are drawn from, each in its share."""
+    energy = ex.NeuralEnergy(lambda x: 0.3 * jnp.sum(x[:8]) - 0.2 * jnp.sum(x[8:]), ex.Binary(16))
+    drawn = draw_enumerated(energy, 400_000, key=ex.key(0))
+    p = 1 / (1 + np.exp(-np.repeat([0.3, -0.2], 8)))
+    oracles.assert_mean(np.asarray(drawn), p)
+    pairs = np.asarray(drawn)[:, :8] * np.asarray(drawn)[:, 8:]
+    oracles.assert_mean(pairs, p[:8] * p[8:])
+
+
+@pytest.mark.parametrize("n_states", [2, 3, 7, 16, 17, 100])
+def test_draws_from_tables_of_any_size(n_states):
+    values = jnp.asarray(np.random.default_rng(n_states).normal(size=n_states), jnp.float32)
+    energy = ex.NeuralEnergy(lambda x: values[x], ex.Categorical((), n_states))
+    drawn = np.asarray(draw_enumerated(energy, 50_000, key=ex.key(1)))
+    p = np.exp(np.asarray(values, float))
+    oracles.assert_drawn_from(np.bincount(drawn, minlength=n_states), p / p.sum())
+
+
+def test_a_sum_over_two_levels_loses_nothing_in_a_block_of_any_size():
+    # Terms of 1 and 0.7: added one after another in float32 they would lose the fourth decimal.
+    energy = ex.NeuralEnergy(lambda x: jnp.log(0.7) * x[0], ex.Binary(20))
+    exact = 19 * np.log(2) + np.log1p(np.float64(np.exp(np.float32(np.log(np.float32(0.7))))))
+    for block in (None, 1 << 16, 5000):
+        found = float(log_partition_enumerated(energy, block=block))
+        assert found == pytest.approx(exact, abs=3e-6)
+
+
+def test_a_huge_number_of_states_is_told_in_few_digits():
+    with pytest.raises(ValueError, match=r"there are about 10\^4932 and"):
+        log_partition_enumerated(ex.NeuralEnergy(jnp.sum, ex.Binary((128, 128))))
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000, 65_536, 392_000])
+def test_pairwise_sum(size):
+    x = np.random.default_rng(size).uniform(0.5, 1, size).astype(np.float32)
+    found = float(jax.jit(pairwise_sum)(jnp.asarray(x)))
+    assert found == pytest.approx(x.sum(dtype=np.float64), rel=5e-7)
 
 
 def test_excluded_states_are_never_drawn():

@@ -122,3 +122,15 @@ def test_a_start_outside_the_space_keeps_its_infinite_energy():
     assert np.isposinf(state.energy)
     assert np.isposinf(kernel.retemper(energy**0.9, state).energy)
     assert np.isposinf(kernel.refresh(energy**0.9, state).energy)
+
+
+@pytest.mark.parametrize("kernel", [ex.BlockGibbs(), ex.RandomWalkMetropolis()])
+def test_retempering_where_a_rule_put_beta_into_the_parameters(kernel, x64):
+    """The terms of `joint ** beta` depend on beta: they are made again."""
+    joint = registry.DISCRETE["rbm.joint"]()
+    cold, hot = joint**1.0, joint**0.3
+    state = kernel.init(cold, cold.space.draw(ex.key(0)), ex.key(1))
+    again = kernel.retemper(hot, state)
+    expected = kernel.refresh(hot, state)
+    for found, wanted in zip(jax.tree.leaves(again), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(found, wanted)

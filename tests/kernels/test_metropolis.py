@@ -13,7 +13,9 @@ from scipy import stats
 
 import energax as ex
 from energax.kernels import MetropolisHastings, RandomWalkMetropolis
+from energax.random import bernoulli
 from energax.sampling import start_chains, step_chains
+from oracles import refused
 
 ALARM = 1e-4 / 4
 
@@ -182,3 +184,30 @@ def test_settings_are_checked(as_users_call):
         _steps(
             MetropolisHastings(lambda key, x: x[:1]), ex.Gaussian(jnp.zeros(2)), jnp.zeros((3, 2))
         )
+
+
+def test_a_proposal_that_changes_an_observed_entry_is_refused():
+    """Put back and accepted, the swap of two spins would never leave (+1, +1)."""
+    flat = ex.NeuralEnergy(lambda x: 0.0 * jnp.sum(x), ex.Spin(2))
+    held = ex.condition(flat, np.array([1, 1]), np.array([True, False]))
+    kernel = MetropolisHastings(lambda key, x: x[::-1])
+    x = jnp.tile(jnp.array([[1.0, -1.0], [1.0, 1.0]]), (5, 1))
+    chains, info = _steps(kernel, held, x, 3)
+    np.testing.assert_array_equal(chains.x, x)
+    np.testing.assert_array_equal(info.acceptance, np.tile([0.0, 1.0], 5))
+
+
+def test_a_ratio_that_is_no_number_is_refused():
+    kernel = MetropolisHastings(lambda key, x: x * 1.1, lambda x, y: jnp.log(y) - jnp.log(x))
+    with refused("log_proposal_ratio", "one number", "(3,)"):
+        ex.sample(ex.Gaussian(jnp.zeros(3)), 10, key=ex.key(0), kernel=kernel)
+
+
+def test_probabilities_below_the_spacing_of_uniform_numbers_are_zero():
+    keys = jax.random.split(ex.key(0), 64)
+    rare = jnp.full((1 << 18,), 1e-9)
+    drawn = jax.jit(lambda keys: jax.lax.map(lambda k: jnp.sum(bernoulli(k, rare)), keys))(keys)
+    assert int(jnp.sum(drawn)) == 0  # `uniform < p` is true twice in these 2^24
+    assert bool(bernoulli(ex.key(0), jnp.ones((1000,))).all())
+    share = float(jnp.mean(bernoulli(ex.key(1), jnp.full((1_000_000,), 0.3))))
+    assert share == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / 1e6))

@@ -196,3 +196,21 @@ def test_rows_must_be_states():
         with pytest.raises(ValueError, match="data must hold only 0 and 1"):
             make().prepare(registry.DISCRETE["rbm"](), np.full((2, 4), 7))
         assert make().learns_from_rows, name
+
+
+def test_exact_likelihood_of_a_conditioned_model_is_refused_before_training():
+    held = ex.condition(
+        registry._table(ex.Categorical(3, 2)), np.array([1, 0, 0]), np.array([True, False, False])
+    )
+    with oracles.refused("cannot be listed", "compiling"):
+        ex.MaximumLikelihood().prepare(held, np.array([[1, 0, 1]]))
+
+
+def test_exact_likelihood_of_a_conditioned_machine_is_over_its_hidden_layer():
+    held = registry.DISCRETE["conditioned rbm"]()
+    rows = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]])
+    run = ex.fit(held, rows, ex.MaximumLikelihood(), key=ex.key(0), steps=3, batch_size=3)
+    assert run.ok
+    z = oracles.log_z(held)
+    loss = np.mean([float(held.energy(jnp.asarray(row, jnp.float32))) for row in rows]) + z
+    assert run.history[0]["loss"] == pytest.approx(loss, abs=0.02)

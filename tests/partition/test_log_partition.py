@@ -1,5 +1,6 @@
 """`log_partition`: which method is chosen, and what the exact ones return."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -75,7 +76,14 @@ def test_default_bases_fit_the_space():
     assert isinstance(base, Gaussian)
     assert float(base.mean) == pytest.approx(3, abs=1.5)
     assert 2 < float(base.scale) < 5  # half as wide again as the model
-    for space in (ex.Spin(2), ex.Categorical(2, 3), ex.Box(2, 0.0, 1.0)):
+    labels = ex.NeuralEnergy(lambda x: jnp.sum(jnp.where(x == 1, 2.0, 0.0)), ex.Categorical(2, 3))
+    base = default_base(labels, key=ex.key(0))
+    assert isinstance(base, ex.Softmax)
+    np.testing.assert_allclose(
+        jax.nn.softmax(base.logits)[:, 1], np.exp(2) / (np.exp(2) + 2), atol=0.1
+    )
+    held = ex.condition(labels, np.array([1, 0]), np.array([True, False]))
+    for space in (ex.Spin(2), ex.Box(2, 0.0, 1.0), held.space, ex.Joint(a=ex.Spin(), b=ex.Box())):
         assert isinstance(default_base(ex.NeuralEnergy(jnp.sum, space), key=ex.key(0)), ex.Uniform)
     with pytest.raises(ValueError, match="give a base to anneal from"):
         default_base(ex.NeuralEnergy(jnp.sum, ex.Count(2)), key=ex.key(0))

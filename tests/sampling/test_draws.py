@@ -78,6 +78,18 @@ def test_chains_each_constant_but_apart_have_not_converged():
     assert not draws.converged
 
 
+def test_a_coordinate_that_moved_once_hides_nothing():
+    x = _noise(4, 101, 3)
+    x[:, :, 0] = 0.0
+    x[1, 50, 0] = 1.0  # in the middle draw alone, which splitting leaves out: no R-hat
+    x[3, :, 1] += 5
+    draws = _draws(x)
+    assert np.isnan(draws.rhat[0])
+    assert not draws.converged
+    assert "1 coordinates moved too seldom" in draws.summary
+    assert "chains disagree" in draws.summary
+
+
 def test_energies_that_are_not_finite_name_their_chains():
     for value in (np.nan, np.inf, -np.inf):
         energy = _noise(8, 20)
@@ -95,7 +107,7 @@ def test_an_acceptance_that_is_no_number_names_its_chains():
 
 def test_chains_that_hardly_moved_are_named():
     problems = _draws(_noise(4, 500, 1), acceptance=[0.5, 0.0, 0.5, 1e-4]).problems
-    assert problems == ["chains 1, 3 hardly moved: take a smaller step_size"]
+    assert problems == ["chains 1, 3 hardly moved: take smaller proposals (step_size) or another kernel"]
 
 
 def test_one_chain_cannot_show_that_it_mixed():

@@ -18,6 +18,7 @@ import registry
 from energax.diagnostics import mean_and_error
 from energax.kernels import AbstractKernel, AbstractKernelState, Info
 from energax.sampling import default_kernel, start_states, walk_chains
+from oracles import refused
 
 ALARM = 1e-4
 N_TESTS = 30  # p-values asked in this file, rounded up
@@ -141,12 +142,47 @@ def test_states_of_named_parts_keep_their_names():
 def test_the_number_of_steps_may_be_an_integer_or_an_array():
     states = CountState(jnp.zeros((2,)))
     for n_steps in (3, jnp.asarray(3), np.int32(3)):
-        walked, acceptance = walk_chains(LINE, COUNTER, states, n_steps, ex.key(0))
-        np.testing.assert_array_equal(walked.x, [3, 3])
-        np.testing.assert_allclose(acceptance, [0.002, 0.002], rtol=1e-6)
-    walked, acceptance = walk_chains(LINE, COUNTER, states, 0, ex.key(0))
-    np.testing.assert_array_equal(walked.x, [0, 0])
-    np.testing.assert_array_equal(acceptance, [0, 0])
+        walked = walk_chains(LINE, COUNTER, states, n_steps, ex.key(0))
+        np.testing.assert_array_equal(walked.states.x, [3, 3])
+        np.testing.assert_allclose(walked.acceptance, [0.002, 0.002], rtol=1e-6)
+        assert np.isfinite(walked.energy).all()
+    walked = walk_chains(LINE, COUNTER, states, 0, ex.key(0))
+    np.testing.assert_array_equal(walked.states.x, [0, 0])
+    np.testing.assert_array_equal(walked.acceptance, [0, 0])
+    assert np.isnan(walked.energy).all()
+
+
+@pytest.mark.parametrize("kernel", [ex.BlockGibbs(), ex.RandomWalkMetropolis()])
+def test_the_energies_of_draws_are_those_of_the_states(kernel):
+    rbm = registry.DISCRETE["rbm"]()
+    draws = ex.sample(rbm, 60, key=ex.key(0), kernel=kernel, chains=3, thin=2)
+    again = jax.vmap(jax.vmap(rbm.energy))(draws.x)
+    np.testing.assert_allclose(draws.energy, again, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [jnp.nan, jnp.inf])
+def test_a_state_whose_energy_fails_is_not_hidden_by_exact_draws(level):
+    values = jnp.zeros((8,)).at[3].set(level)  # f: +inf is an energy of -inf
+    energy = ex.NeuralEnergy(lambda x: values[x], ex.Categorical((), 8))
+    draws = ex.sample(energy, 50, key=ex.key(0))
+    assert not draws.converged
+    assert "not finite" in draws.summary
+
+
+@pytest.mark.parametrize("key", [0, jnp.zeros((2,), jnp.uint32), None, jax.random.split(ex.key(0))])
+def test_a_key_that_is_none_is_refused(key):
+    with refused("key must be one random key such as ex.key(0)"):
+        ex.sample(ex.Gaussian(jnp.zeros(2)), 10, key=key)
+    with refused("key must be one random key such as ex.key(0)"):
+        ex.log_partition(ex.Gaussian(jnp.zeros(2)), key=key)
+    with refused("key must be one random key such as ex.key(0)"):
+        ex.RBM.init(key, n_visible=3, n_hidden=2)
+
+
+def test_a_start_need_not_know_what_is_observed():
+    held = registry.DISCRETE["conditioned rbm"]()
+    x = start_states(held, 2, start=np.zeros((1, 4)), key=ex.key(0))
+    np.testing.assert_array_equal(x, [[1, 0, 0, 0]] * 2)
 
 
 def test_exact_draws_where_the_model_allows():

@@ -75,6 +75,13 @@ def test_images_and_flat_rows_are_one_another():
     np.testing.assert_array_equal(ex.Real((2, 3, 1)).convert(flat).reshape(2, 6), flat)
 
 
+def test_images_on_their_side_are_not_taken_for_upright_ones():
+    images = np.zeros((2, 3, 2))
+    with refused("data must have shape (rows, 2, 3)", "(2, 3, 2)"):
+        ex.Real((2, 3)).convert(images)
+    assert ex.Real((2, 3)).convert(np.zeros((2, 2, 3, 1))).shape == (2, 2, 3)
+
+
 def test_a_column_is_rows_of_scalars():
     np.testing.assert_array_equal(ex.Real().convert([[1.5], [2.5]]), [1.5, 2.5])
     np.testing.assert_array_equal(ex.Categorical((), 3).convert(np.array([[2], [0]])), [2, 0])
@@ -126,7 +133,9 @@ def test_joint_rows_and_clamped_rows():
     np.testing.assert_array_equal(rows["label"], [1, 2])
     np.testing.assert_array_equal(rows["image"], np.ones((2, 2, 2)))
     held = Clamped(ex.Binary(2), jnp.array([1.0, 0.0]), jnp.array([True, False]))
-    np.testing.assert_array_equal(held.convert([[0, 1], [0, 0]]), [[1, 1], [1, 0]])
+    np.testing.assert_array_equal(held.convert([[1, 1], [1, 0]]), [[1, 1], [1, 0]])
+    with refused("data", "observed values", "row 1"):
+        held.convert([[1, 1], [0, 0]])
 
 
 SPACES = {

@@ -39,8 +39,12 @@ def rbm(seed: int = 0, n_visible: int = 9, n_hidden: int = 4) -> ex.RBM:
 
 
 def train(energy: Any = None, data: Any = BARS, objective: Any = PCD, **options: Any) -> ex.Fitted:
-    """`fit` with the settings that most tests share, so that they share one program too."""
-    options = {"key": ex.key(1), "optimizer": MOMENTUM, "batch_size": 7, **options}
+    """`fit` with the settings that most tests share, so that they share one program too.
+
+    An epoch of `BARS` is four steps, and so is a chunk.
+    """
+    shared = {"key": ex.key(1), "optimizer": MOMENTUM, "batch_size": 7, "log_every": 4}
+    options = {**shared, **options}
     return ex.fit(rbm() if energy is None else energy, data, objective, **options)
 
 

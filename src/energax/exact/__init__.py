@@ -7,3 +7,4 @@ from energax.exact._enumeration import log_partition_enumerated as log_partition
 from energax.exact._enumeration import n_enumerated as n_enumerated
 from energax.exact._enumeration import probabilities as probabilities
 from energax.exact._quadrature import log_partition_on_grid as log_partition_on_grid
+from energax.exact._summing import pairwise_sum as pairwise_sum

@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -80,4 +81,5 @@ def _grid(energy, low, high, n_points: int, block: int):
         return energy.log_density(low + (position.astype(low.dtype) + 0.5) * width)
 
     log_cell = jnp.sum(jnp.log(width))
-    return log_cell + log_sum_exp(log_value, n_points**dimensions, block=block)
+    with jax.default_matmul_precision("highest"):
+        return log_cell + log_sum_exp(log_value, n_points**dimensions, block=block)

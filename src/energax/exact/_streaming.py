@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from energax.exact._summing import pairwise_sum
+
 LARGEST = 2**32
 """How many states 32 bits number."""
 
@@ -36,7 +38,7 @@ def log_sum_exp(
         values = jnp.where(lane < valid, values, -jnp.inf)
         top = lax.stop_gradient(jnp.max(values))
         # A block without any state of p > 0 has top = -inf: it must not touch the running maximum.
-        return top, jnp.sum(jnp.exp(values - _finite(top)))
+        return top, pairwise_sum(jnp.exp(values - _finite(top)))
 
     def step(carry, index):
         largest, total, error = carry

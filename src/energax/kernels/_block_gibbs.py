@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from energax.energies import AbstractBipartite, AbstractEnergy, unfreeze
+from energax.energies import AbstractBipartite, AbstractEnergy, keeps_terms, unfreeze
 from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
 from energax.spaces import State
 
@@ -56,4 +56,4 @@ class BlockGibbs(AbstractKernel):
         return BlockGibbsState(state.x, energy.terms(state.x))
 
     def retemper(self, energy: AbstractEnergy, state: BlockGibbsState) -> BlockGibbsState:
-        return state
+        return state if keeps_terms(energy) else self.refresh(energy, state)

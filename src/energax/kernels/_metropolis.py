@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
-from energax.energies import AbstractEnergy
+from energax.energies import AbstractEnergy, keeps_terms
 from energax.energies._parameters import finite_array
 from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
 from energax.kernels._perturbation import perturb
+from energax.random import bernoulli
 from energax.spaces import State
 
 
@@ -58,7 +59,7 @@ class RandomWalkMetropolis(AbstractKernel):
         return _at(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _from_terms(energy, state.x, state.terms)
+        return _retempered(energy, state)
 
 
 class MetropolisHastings(AbstractKernel):
@@ -70,7 +71,9 @@ class MetropolisHastings(AbstractKernel):
     - `log_proposal_ratio`: `log_proposal_ratio(x, y)` = log q(x | y) - log q(y | x), the way
       back over the way there. `None` says the proposal is symmetric.
 
-    A proposal outside the energy's space is rejected.
+    A proposal outside the energy's space is rejected. Of a conditioned energy that is one which
+    changes an observed entry: `propose` has to leave those as they are. (Putting them back after
+    the proposal would change q, and with it what the chain samples.)
 
     ```python
     import energax as ex
@@ -106,18 +109,23 @@ class MetropolisHastings(AbstractKernel):
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
     ) -> tuple[MetropolisState, Info]:
         key_propose, key_accept = jax.random.split(key)
-        y = energy.space.clamp(self.propose(key_propose, state.x))
+        y = self.propose(key_propose, state.x)
         energy.space.check(y, name="what propose returned")
         ratio = jnp.zeros_like(state.energy)
         if self.log_proposal_ratio is not None:
             ratio = jnp.asarray(self.log_proposal_ratio(state.x, y), ratio.dtype)
+            if ratio.shape != ():
+                raise ValueError(
+                    f"log_proposal_ratio must return one number, got shape {ratio.shape}: sum"
+                    " over the entries of x"
+                )
         return accept_or_stay(energy, state, y, ratio, key_accept)
 
     def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
         return _at(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _from_terms(energy, state.x, state.terms)
+        return _retempered(energy, state)
 
 
 def accept_or_stay(
@@ -144,7 +152,7 @@ def accept_or_stay(
         proposed == jnp.inf, -jnp.inf, state.energy - proposed + log_proposal_ratio
     )
     probability = jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
-    accept = jax.random.uniform(key, (), probability.dtype) < probability
+    accept = bernoulli(key, probability)
     new = MetropolisState(y, proposed, terms)
     kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
     return kept, Info(probability, kept.energy)
@@ -160,6 +168,12 @@ def _holds_nan(x: State) -> Bool[Array, ""]:
 
 def _at(energy: AbstractEnergy, x: State) -> MetropolisState:
     return _from_terms(energy, x, energy.terms(x))
+
+
+def _retempered(energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+    if keeps_terms(energy):
+        return _from_terms(energy, state.x, state.terms)
+    return _at(energy, state.x)
 
 
 def _from_terms(energy: AbstractEnergy, x: State, terms: Any) -> MetropolisState:

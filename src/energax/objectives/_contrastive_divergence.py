@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
@@ -35,7 +36,7 @@ class ContrastiveDivergence(AbstractObjective):
     centred: bool = False
 
     def __check_init__(self):
-        check_steps(self.n_steps)
+        check_positive(n_steps=self.n_steps)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:
         check_moves(energy, self.kernel)
@@ -65,21 +66,25 @@ def advance(
     There the compiler sees that the gradient needs the very products which the last step has
     just made for the chains' new states, and makes them once.
     """
-    keys = jax.random.split(key, n_steps)
+
+    def key_of(i: Any) -> Key[Array, ""]:
+        return jax.random.fold_in(key, i)
+
     if n_steps > 1:
 
         def body(i: Array, chains: Any) -> Any:
-            return step_chains(energy, kernel, chains, keys[i])[0]
+            return step_chains(energy, kernel, chains, key_of(i))[0]
 
         chains = lax.fori_loop(0, n_steps - 1, body, chains)
-    chains, info = step_chains(energy, kernel, chains, keys[-1])
+    chains, info = step_chains(energy, kernel, chains, key_of(n_steps - 1))
     return chains, info.acceptance.mean()
 
 
-def check_steps(n_steps: int) -> None:
-    """Raise `ValueError` unless `n_steps` is a positive integer."""
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-        raise ValueError(f"n_steps must be an integer of at least 1, got {n_steps!r}")
+def check_positive(**counts: int) -> None:
+    """Raise `ValueError` unless every count is a positive integer."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 def check_moves(energy: AbstractEnergy, kernel: AbstractKernel | None) -> None:

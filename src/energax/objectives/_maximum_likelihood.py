@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
@@ -17,7 +18,15 @@ class MaximumLikelihood(AbstractObjective):
 
     log Z is the closed form of a normalised energy, or a sum over every state (an RBM: of its
     smaller layer), so the gradient is exact: `loss` is the likelihood itself, in nats a row.
+
+    An energy with some entries observed has no list of its states inside a compiled step: train
+    it without and condition it afterwards.
     """
+
+    def prepare(self, energy: AbstractEnergy, data: Any) -> State:
+        # Whether log Z can be had inside a compiled step: said before training.
+        eqx.filter_eval_shape(_log_z, energy)
+        return AbstractObjective.prepare(self, energy, data)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
         return None

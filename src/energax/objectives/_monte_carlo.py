@@ -8,7 +8,7 @@ from jaxtyping import Array, Key
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
 from energax.objectives._base import AbstractObjective, Step, contrast
-from energax.objectives._contrastive_divergence import advance, check_moves, check_steps
+from energax.objectives._contrastive_divergence import advance, check_moves, check_positive
 from energax.sampling import default_kernel, start_chains
 from energax.spaces import State
 
@@ -32,13 +32,7 @@ class MonteCarloMaximumLikelihood(AbstractObjective):
     kernel: AbstractKernel | None = None
 
     def __check_init__(self):
-        check_steps(self.n_steps)
-        if (
-            isinstance(self.n_samples, bool)
-            or not isinstance(self.n_samples, int)
-            or (self.n_samples < 1)
-        ):
-            raise ValueError(f"n_samples must be an integer of at least 1, got {self.n_samples!r}")
+        check_positive(n_steps=self.n_steps, n_samples=self.n_samples)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
         check_moves(energy, self.kernel)

@@ -10,7 +10,7 @@ from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
 from energax.objectives._base import AbstractObjective, Step, contrast
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._contrastive_divergence import advance, check_moves, check_steps
+from energax.objectives._contrastive_divergence import advance, check_moves, check_positive
 from energax.sampling import default_kernel, start_chains
 from energax.spaces import State
 
@@ -46,13 +46,7 @@ class PersistentContrastiveDivergence(AbstractObjective):
     centred: bool = False
 
     def __check_init__(self):
-        check_steps(self.n_steps)
-        if (
-            isinstance(self.n_chains, bool)
-            or not isinstance(self.n_chains, int)
-            or (self.n_chains < 1)
-        ):
-            raise ValueError(f"n_chains must be an integer of at least 1, got {self.n_chains!r}")
+        check_positive(n_steps=self.n_steps, n_chains=self.n_chains)
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         check_centring(energy, self.centred)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Key
 
-from energax.diagnostics import log_mean_weight
+from energax.diagnostics import check_level, log_mean_weight
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
 from energax.kernels import AbstractKernel
 from energax.partition._estimate import LogPartition
@@ -34,7 +34,8 @@ def log_partition_annealed(
 
     exp(log weight) is an unbiased estimate of Z / Z_base, so log Z itself is underestimated on
     average: by little where the weights agree, by much where chains missed a mode, and then the
-    interval cannot know. The weights' effective number and the largest one's share are checked.
+    interval cannot know. The weights' effective number and the largest one's share are checked. A
+    weight of 0, of a chain that went where the model excludes, counts like any other.
 
     **Arguments:**
 
@@ -69,16 +70,26 @@ def log_partition_annealed(
         "acceptance": float(np.mean(acceptance)),
         "base": type(base).__name__,
     }
-    if not np.isfinite(weights).all():
-        n_bad = int((~np.isfinite(weights)).sum())
+    largest = float(weights.max())  # NaN if any is
+    if not np.isfinite(largest):
         reason = (
-            f"{n_bad} of {n_chains} chains ended with a weight that is not finite: the model"
-            " excludes where the base draws, or its energy fails there; choose another base"
+            "every chain ended where the model has no probability: choose a base that draws where"
+            " it has"
+            if largest == -np.inf
+            else f"{int((np.isnan(weights) | (weights == np.inf)).sum())} of {n_chains} chains met"
+            " an energy that is NaN or -inf: look at E where they went, or choose another base"
         )
-        largest = weights.max()  # NaN if any is
-        value = float(log_mean_weight(weights).value if np.isfinite(largest) else largest)
         return LogPartition(
-            base_value + value, -np.inf, np.inf, np.inf, False, method, False, reason, level, facts
+            base_value + largest,
+            -np.inf,
+            np.inf,
+            np.inf,
+            False,
+            method,
+            False,
+            reason,
+            level,
+            facts,
         )
     mean = log_mean_weight(weights, level=level)
     facts |= {"ess": mean.ess, "largest_weight": mean.largest}
@@ -118,6 +129,14 @@ def anneal(
     Held in memory: the chains, their weights, and the ladder. The weights are summed with
     Neumaier's compensation, so 100,000 temperatures lose nothing in float32.
     """
+    # Accelerators multiply in fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        return _anneal(start, kernel, betas, key, n_chains)
+
+
+def _anneal(
+    start: AbstractPath, kernel: AbstractKernel, betas: Array, key: Key[Array, ""], n_chains: int
+) -> tuple[Array, Array]:
     key_draw, key_init, key_walk = jax.random.split(key, 3)
     x = jax.vmap(start.base.draw)(jax.random.split(key_draw, n_chains))
     states = start_chains(start.at(betas[0]), kernel, x, key_init)
@@ -148,17 +167,11 @@ def anneal(
     return (total + last) + error, accepted / max(n - 1, 1)
 
 
-def check_counts(**counts: int) -> None:
-    """Raise `ValueError` unless every count is an integer of at least 2."""
+def check_counts(least: int = 2, /, **counts: int) -> None:
+    """Raise `ValueError` unless every count is an integer of at least `least`."""
     for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 2:
-            raise ValueError(f"{name} must be an integer of at least 2, got {value!r}")
-
-
-def check_level(level: float) -> None:
-    """Raise `ValueError` unless `level` is a coverage strictly between 0 and 1."""
-    if not isinstance(level, int | float) or not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def _ladder(betas: ArrayLike | None, n_temperatures: int) -> np.ndarray:

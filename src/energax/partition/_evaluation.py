@@ -8,13 +8,17 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from energax.energies import AbstractEnergy, AbstractNormalised, Bernoulli, Gaussian, Uniform
+from energax.diagnostics import check_level
+from energax.energies import AbstractEnergy
 from energax.exact import n_enumerated
+from energax.partition._annealed import check_counts
+from energax.partition._bases import base_rates
 from energax.partition._estimate import LogPartition
 from energax.partition._held_out import LogLikelihood, energies_of, log_likelihood
 from energax.partition._log_partition import AFFORDABLE, log_partition
+from energax.random import as_key
 from energax.sampling import Draws, sample
-from energax.spaces import AbstractSpace, Binary, Real, State
+from energax.spaces import State
 
 _DRAWS_A_CHAIN = 50
 """With fewer, R-hat over many coordinates exceeds its limit even for independent draws."""
@@ -77,10 +81,15 @@ def evaluate(
     - `train`, `test`: rows of the model's space.
     - `n_chains`, `n_temperatures`: of annealing.
     - `n_samples`, `sample_steps`: chains to show, and the steps each takes from a base draw.
-    - `most_rows`: training rows beyond this many are not scored.
+    - `most_rows`: of more training rows than this, so many are scored, evenly spread.
 
-    **Raises:** `ValueError` if rows are not states of the model's space.
+    **Raises:** `ValueError` if rows are not states of the model's space, or a number is out of
+    range.
     """
+    key = as_key(key)
+    check_level(level)
+    check_counts(n_chains=n_chains, n_temperatures=n_temperatures)
+    check_counts(1, n_samples=n_samples, sample_steps=sample_steps, most_rows=most_rows)
     space = energy.space
     train = space.convert(jax.tree.map(np.asarray, train), name="training rows")
     test = space.convert(jax.tree.map(np.asarray, test), name="test rows")
@@ -93,7 +102,7 @@ def evaluate(
         seconds[name] = time.monotonic() - began
         return result
 
-    baseline, described = _baseline(space, train)
+    baseline, described = base_rates(space, train)
     log_z = timed(
         "annealing",
         lambda: log_partition(
@@ -112,7 +121,10 @@ def evaluate(
         exact = timed(
             "enumeration", lambda: log_partition(energy, key=key_exact, method="enumeration")
         )
-    seen = jax.tree.map(lambda leaf: leaf[:most_rows], train)
+    # Evenly spread, since rows may come sorted.
+    n_rows = len(jax.tree.leaves(train)[0])
+    spread = np.linspace(0, n_rows - 1, min(n_rows, most_rows)).astype(int)
+    seen = jax.tree.map(lambda leaf: leaf[spread], train)
     samples = timed(
         "samples",
         lambda: sample(
@@ -140,12 +152,3 @@ def evaluate(
         samples=samples,
         seconds=seconds,
     )
-
-
-def _baseline(space: AbstractSpace, train: State) -> tuple[AbstractNormalised, str]:
-    """The simplest normalised model of the training rows, which is also where annealing starts."""
-    if isinstance(space, Binary):
-        return Bernoulli.from_data(train), "independent pixels, each with its own rate"
-    if isinstance(space, Real):
-        return Gaussian.from_data(train), "independent normal entries"
-    return Uniform(space), "every state equally likely"

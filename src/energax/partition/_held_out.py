@@ -43,7 +43,8 @@ def energies_of(
 
 @eqx.filter_jit
 def _energies(energy: AbstractEnergy, rows: State, block: int) -> Float[Array, " rows"]:
-    return lax.map(energy.energy, rows, batch_size=block)
+    with jax.default_matmul_precision("highest"):
+        return lax.map(energy.energy, rows, batch_size=block)
 
 
 def log_likelihood(
@@ -54,8 +55,11 @@ def log_likelihood(
     The interval is log Z's, turned round: a log Z that may be larger means data that may be less
     likely. `row_error` says how much the mean would vary with other rows.
 
-    **Raises:** `ValueError` if rows are not states of the model's space.
+    **Raises:** `ValueError` if rows are not states of the model's space, or `log_z` is no
+    `LogPartition`.
     """
+    if not isinstance(log_z, LogPartition):
+        raise ValueError(f"log_z must be what ex.log_partition returns, got {type(log_z).__name__}")
     rows = energy.space.convert(jax.tree.map(np.asarray, rows), name=name)
     values = -energies_of(energy, rows)
     size = sum(

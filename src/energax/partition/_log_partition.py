@@ -5,23 +5,16 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Key
 
-from energax.energies import (
-    AbstractEnergy,
-    AbstractTractable,
-    Bernoulli,
-    Gaussian,
-    Uniform,
-    unfreeze,
-)
+from energax.diagnostics import check_level
+from energax.energies import AbstractEnergy, AbstractTractable, unfreeze
 from energax.exact import log_partition_enumerated, n_enumerated
-from energax.partition._annealed import check_level, log_partition_annealed
+from energax.partition._annealed import log_partition_annealed
+from energax.partition._bases import default_base
 from energax.partition._estimate import LogPartition
-from energax.sampling import default_kernel, run_chains
-from energax.spaces import Binary, Box, Categorical, Clamped, Real, Spin
+from energax.random import as_key
+from energax.spaces import Clamped
 
 AFFORDABLE = 2**22
 """States that are listed unasked: seconds on two cores (benchmarks/enumeration.py)."""
@@ -62,6 +55,7 @@ def log_partition(
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"log_partition needs an energy, got {type(energy).__name__}")
+    key = as_key(key)
     check_level(level)
     model = unfreeze(energy)
     count = n_enumerated(model)
@@ -92,37 +86,6 @@ def log_partition(
     key_base, key_anneal = jax.random.split(key)
     base = default_base(model, key=key_base) if base is None else base
     return log_partition_annealed(model, base, key=key_anneal, level=level, **options)
-
-
-def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractTractable:
-    """A base to anneal from, fitted to a short run of chains of the model itself.
-
-    Base rates for binary states, a diagonal Gaussian for real ones, the uniform distribution on
-    other bounded spaces. How near the base is changes the cost of annealing, not its validity.
-
-    **Raises:** `ValueError` if no family covers the space.
-    """
-    space = energy.space
-    if not isinstance(space, Binary | Real):
-        if isinstance(space, Spin | Categorical | Box):
-            return Uniform(space)
-        raise ValueError(f"give a base to anneal from: none is known for {space}")
-    key_draw, key_run = jax.random.split(key)
-    x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
-    rows, *_ = run_chains(
-        energy,
-        default_kernel(energy),
-        x,
-        key_run,
-        n_draws=5,
-        warmup=jnp.asarray(200, jnp.int32),
-        thin=jnp.asarray(20, jnp.int32),
-    )
-    flat = np.asarray(rows).reshape(-1, *space.shape)
-    if isinstance(space, Binary):
-        return Bernoulli.from_data(flat)
-    fitted = Gaussian.from_data(flat)
-    return Gaussian(fitted.mean, 1.5 * jnp.maximum(fitted.scale, 1e-3))  # wider than the model
 
 
 _enumerated = eqx.filter_jit(log_partition_enumerated)

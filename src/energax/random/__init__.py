@@ -1,5 +1,8 @@
 """Keys: a fast counter-based generator registered as a JAX PRNG implementation."""
 
+from energax.random._checks import as_key as as_key
+from energax.random._draws import bernoulli as bernoulli
+from energax.random._draws import poisson as poisson
 from energax.random._generator import GENERATOR as GENERATOR
 from energax.random._generator import GENERATOR_VERSION as GENERATOR_VERSION
 from energax.random._generator import key as key

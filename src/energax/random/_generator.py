@@ -137,9 +137,11 @@ GENERATOR = define_prng_impl(
 def key(seed: int | Array) -> Key[Array, ""]:
     """A random key from a seed, on energax's own generator.
 
-    The key works with every function of `jax.random` and under every JAX transformation. It is
-    several times faster than JAX's default generator because its few operations fuse into the
-    code that uses the bits. It is a statistical generator, not a cryptographic one.
+    The key works with the functions of `jax.random` and under every JAX transformation; the one
+    exception is `jax.random.poisson`, which JAX ties to its own generator: use
+    `energax.random.poisson`. Draws are several times faster than with JAX's default generator,
+    because their few operations fuse into the code that uses the bits. It is a statistical
+    generator, not a cryptographic one.
 
     **Arguments:**
 

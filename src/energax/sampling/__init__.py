@@ -1,5 +1,6 @@
 """Running kernels: chains and what came of them."""
 
+from energax.sampling._chains import Walked as Walked
 from energax.sampling._chains import run_chains as run_chains
 from energax.sampling._chains import start_chains as start_chains
 from energax.sampling._chains import step_chains as step_chains

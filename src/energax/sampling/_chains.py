@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
@@ -29,24 +29,35 @@ def step_chains(
     return jax.vmap(kernel.step, in_axes=(None, 0, 0))(energy, states, keys)
 
 
+class Walked(eqx.Module):
+    """Where chains got to."""
+
+    states: Any
+    """The kernel's states, one a chain."""
+    acceptance: Float[Array, " chains"]
+    """The mean acceptance of each chain's steps."""
+    energy: Float[Array, " chains"]
+    """E of each chain's last state; NaN where no step was taken."""
+
+
 def walk_chains(
     energy: AbstractEnergy, kernel: AbstractKernel, states: Any, n_steps: Any, key: Key[Array, ""]
-) -> tuple[Any, Array]:
-    """`n_steps` steps of every chain; the states, and the mean acceptance of each chain.
+) -> Walked:
+    """`n_steps` steps of every chain.
 
     `n_steps` may be traced: another number of steps compiles nothing.
     """
-    n_chains = len(jax.tree.leaves(states)[0])
-    info = jax.eval_shape(lambda s, k: step_chains(energy, kernel, s, k)[1], states, key)
+    like = jax.eval_shape(lambda s, k: step_chains(energy, kernel, s, k)[1], states, key)
 
     def body(i, carry):
-        states, total = carry
+        states, acceptance, _ = carry
         states, info = step_chains(energy, kernel, states, jax.random.fold_in(key, i))
-        return states, total + info.acceptance
+        return states, acceptance + info.acceptance, info.energy
 
-    zero = jnp.zeros((n_chains,), info.acceptance.dtype)
-    states, total = lax.fori_loop(0, n_steps, body, (states, zero))
-    return states, total / jnp.maximum(n_steps, 1).astype(total.dtype)
+    none = jnp.zeros(like.acceptance.shape, like.acceptance.dtype)
+    unknown = jnp.full(like.energy.shape, jnp.nan, like.energy.dtype)
+    states, acceptance, last = lax.fori_loop(0, n_steps, body, (states, none, unknown))
+    return Walked(states, acceptance / jnp.maximum(n_steps, 1).astype(acceptance.dtype), last)
 
 
 @eqx.filter_jit
@@ -67,14 +78,14 @@ def run_chains(
     """
     key_init, key_warm, key_run = jax.random.split(key, 3)
     states = start_chains(energy, kernel, x, key_init)
-    states, _ = walk_chains(energy, kernel, states, warmup, key_warm)
-    energy_at = jax.vmap(energy.energy)
+    states = walk_chains(energy, kernel, states, warmup, key_warm).states
 
     def keep(states, key):
-        states, acceptance = walk_chains(energy, kernel, states, thin, key)
-        return states, (states.x, acceptance)
+        walked = walk_chains(energy, kernel, states, thin, key)
+        return walked.states, (walked.states.x, walked.energy, walked.acceptance)
 
-    states, (draws, acceptance) = lax.scan(keep, states, jax.random.split(key_run, n_draws))
-    energies = lax.map(energy_at, draws)
+    states, (draws, energies, acceptance) = lax.scan(
+        keep, states, jax.random.split(key_run, n_draws)
+    )
     draws, energies = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (draws, energies))
     return draws, energies, jnp.mean(acceptance, 0), states.x

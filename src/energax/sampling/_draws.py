@@ -20,7 +20,8 @@ converged: the thresholds of Vehtari et al. (2021), with 50 a split chain."""
 class Draws:
     """Draws of x with axes (chain, draw, *shape), and whether to believe them.
 
-    Independent exact draws come as one draw a chain-free row: `method` says how they were made.
+    Exact, independent draws have one chain: axes (1, draw, *shape). `method` says how they were
+    made.
     """
 
     x: State
@@ -95,7 +96,10 @@ class Draws:
             )
         stuck = np.flatnonzero(acceptance < 1e-3)
         if stuck.size:
-            found.append(f"chains {_listed(stuck)} hardly moved: take a smaller step_size")
+            found.append(
+                f"chains {_listed(stuck)} hardly moved: take smaller proposals (step_size)"
+                " or another kernel"
+            )
         if self.n_chains < 2:
             found.append("one chain alone cannot show that it has mixed: run at least 4")
         parts = jax.tree.leaves(self.diagnostics, is_leaf=lambda n: isinstance(n, Convergence))
@@ -104,8 +108,14 @@ class Draws:
         if not any(part.any() for part in moving[:-1]):
             found.append("no coordinate ever moved: this says nothing about the model")
             return found
-        rhat = max(float(p.rhat[m].max()) for p, m in zip(every, moving, strict=True) if m.any())
-        ess = min(float(p.ess_bulk[m].min()) for p, m in zip(every, moving, strict=True) if m.any())
+        rhats = np.concatenate([p.rhat[m] for p, m in zip(every, moving, strict=True)])
+        sizes = np.concatenate([p.ess_bulk[m] for p, m in zip(every, moving, strict=True)])
+        undefined = int(np.isnan(rhats).sum())
+        if undefined:
+            found.append(
+                f"{undefined} coordinates moved too seldom for an R-hat: draw more, or thin more"
+            )
+        rhat, ess = np.nanmax([*rhats, 0.0]), np.nanmin([*sizes, np.inf])
         if rhat > _RHAT_LIMIT:
             found.append(
                 f"R-hat is {rhat:.3g} (at most {_RHAT_LIMIT} wanted): chains disagree; give them a"

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies import AbstractBipartite, AbstractEnergy, AbstractTractable, unfreeze
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractKernel, BlockGibbs, RandomWalkMetropolis
+from energax.random import as_key
 from energax.sampling._chains import run_chains
 from energax.sampling._draws import Draws
 from energax.spaces import Clamped, State
@@ -74,6 +75,7 @@ def sample(
     ):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    key = as_key(key)
     if kernel is None and start is None:
         exact = _exact_draws(energy, n, key)
         if exact is not None:
@@ -104,7 +106,10 @@ def start_states(
     if start is None:
         return jax.vmap(energy.space.draw)(jax.random.split(key, n))
     rows: Any = start.final if isinstance(start, Draws) else start
-    rows = energy.space.convert(jax.tree.map(np.asarray, rows), name="start")
+    space = energy.space
+    inner = space.space if isinstance(space, Clamped) else space
+    rows = inner.convert(jax.tree.map(np.asarray, rows), name="start")
+    rows = jax.vmap(space.clamp)(rows)  # a start need not know what is observed
     have = len(jax.tree.leaves(rows)[0])
     return jax.tree.map(lambda leaf: leaf[jnp.arange(n) % have], rows)
 

@@ -93,9 +93,8 @@ def as_rows(data: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
         raise ValueError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim == 0 or array.shape[0] == 0:
         raise ValueError(f"{name} is empty: it needs at least one row of shape {shape}")
-    size = int(np.prod(shape, dtype=np.int64))
     if array.shape[1:] != shape:
-        if array.ndim != 1 and int(np.prod(array.shape[1:], dtype=np.int64)) == size:
+        if array.ndim != 1 and _same_order(array.shape[1:], shape):
             array = array.reshape(array.shape[0], *shape)
         else:
             expected = ", ".join(map(str, ("rows", *shape))) + ("" if shape else ",")
@@ -109,6 +108,16 @@ def as_rows(data: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
             row = int(np.argwhere(bad)[0][0])
             raise ValueError(f"{name} holds {int(bad.sum())} NaN, the first in row {row}")
     return array
+
+
+def _same_order(got: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether rows of shape `got` hold the entries of `shape` in the same order for sure.
+
+    Flat rows do, and axes of length 1 more or less. 28 x 20 for 20 x 28 may be a transposed image.
+    """
+    long_got, long_shape = (tuple(n for n in s if n != 1) for s in (got, shape))
+    flat = 1 in (len(long_got), len(long_shape))
+    return long_got == long_shape or (flat and size_of(got) == size_of(shape))
 
 
 def values_outside(array: np.ndarray, inside: np.ndarray, expected: str, name: str) -> ValueError:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Key
 
 from energax.spaces._base import AbstractDiscreteSpace, AbstractSpace, State
@@ -33,6 +34,8 @@ class Clamped(AbstractDiscreteSpace):
 
     @property
     def cardinality(self) -> int | None:
+        if isinstance(self.mask, Tracer):
+            return None
         if isinstance(self.space, Binary | Spin):
             return 2 ** len(self._free)
         if isinstance(self.space, Categorical):
@@ -71,4 +74,12 @@ class Clamped(AbstractDiscreteSpace):
         return flat.reshape(values.shape)
 
     def convert(self, data: Any, *, name: str = "data") -> State:
-        return jax.vmap(self.clamp)(self.space.convert(data, name=name))
+        rows = self.space.convert(data, name=name)
+        agree = jax.vmap(lambda x: jnp.all(~self.mask | (self.values == x)))(rows)
+        if not isinstance(agree, Tracer) and not bool(agree.all()):
+            row = int(np.argmin(np.asarray(agree)))
+            raise ValueError(
+                f"{name} must hold the observed values where the mask is true, row {row} differs:"
+                " put them there first"
+            )
+        return rows

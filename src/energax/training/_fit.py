@@ -14,9 +14,10 @@ import optax
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy, trainable
-from energax.io._checks import as_key
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
+from energax.random import as_key
+from energax.spaces import State
 from energax.training._checkpoint import (
     check_path,
     fingerprint,
@@ -25,7 +26,7 @@ from energax.training._checkpoint import (
 )
 from energax.training._fitted import Fitted
 from energax.training._progress import Bar
-from energax.training._step import Chunk, TrainingState, epoch_order, is_limited, pack, run_chunk
+from energax.training._step import Chunk, Order, TrainingState, is_limited, pack, run_chunk
 
 _EXPLODED = 1000.0
 """An energy this many times larger than at the start (or than one an entry) has exploded."""
@@ -162,7 +163,7 @@ def fit(
     done, began = int(state.step), time.monotonic()
     first_step, elapsed = done, history[-1]["seconds"] if history else 0.0
     saved_at, saved_step = began, done if history else -1
-    order, order_epoch = jnp.zeros((0,), jnp.int32), -1
+    order = Order.unknown(n_rows)
 
     def save() -> None:
         nonlocal saved_at, saved_step
@@ -173,18 +174,14 @@ def fit(
     with Bar(total, done, show=progress) as bar:
         try:
             while done < total:
-                epoch, within = divmod(done, per_epoch)
-                if epoch != order_epoch:
-                    order = epoch_order(key_order, jnp.asarray(epoch), n_rows=n_rows)
-                    order_epoch = epoch
-                n_steps = min(log_every - done % log_every, per_epoch - within, total - done)
+                n_steps = min(log_every - done % log_every, total - done)
                 chunk = run_chunk(
                     state,
                     objective,
                     optimizer,
                     rows,
                     order,
-                    jnp.asarray(within * batch_size),
+                    key_order,
                     jnp.asarray(n_steps),
                     jnp.asarray(checks.energy_limit, jnp.zeros(()).dtype),
                     batch_size=batch_size,
@@ -194,17 +191,23 @@ def fit(
                     message = _diagnosis(chunk, done, n_steps, checks.energy_limit)
                     break
                 at, seconds = done + n_steps, elapsed + time.monotonic() - began
-                means = {k: float(v) / n_steps for k, v in sorted(chunk.totals.items())}
-                row = {"step": at, "epoch": at / per_epoch, "seconds": seconds, **means}
+                if objective.learns_from_rows:
+                    measures = {k: float(v) / n_steps for k, v in sorted(chunk.totals.items())}
+                else:  # a search for one answer: where it is, and not where it was on average
+                    measures = {k: float(chunk.last[k]) for k in sorted(chunk.totals)}
+                row = {"step": at, "epoch": at / per_epoch, "seconds": seconds, **measures}
                 row |= checks.measures(chunk.state.energy)
-                # All three or, if Ctrl-C comes before, none: a checkpoint never lacks a row.
-                state, done, history = chunk.state, at, [*history, row]
+                order = chunk.order
+                history.append(row)
+                state, done = chunk.state, at
                 rate = (done - first_step) / max(time.monotonic() - began, 1e-9)
-                bar.update(done, means, rate)
+                bar.update(done, measures, rate)
                 if time.monotonic() - saved_at >= checkpoint_seconds:
                     save()
         except KeyboardInterrupt:
             status = "interrupted"
+            if history and history[-1]["step"] > done:
+                history.pop()  # Ctrl-C came between the row and its state
             message = f"stopped by the user after {done} of {total} steps"
             if path is not None:
                 message += f"; run again with the same settings to go on from {path}"
@@ -233,18 +236,15 @@ class _Checks:
             if validation is not None:
                 raise ValueError(f"{type(objective).__name__} takes no validation rows")
             return
-        some = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], rows)
-        start = energies_of(energy, some)
-        _check_finite(start, "data")
+        start = _finite_energies(energy, rows, "data")
         n_entries = sum(leaf.size for leaf in jax.tree.leaves(energy.space.structure))
         limit = _EXPLODED * max(float(np.abs(start).mean()), float(n_entries))
         self.energy_limit = limit if energy_limit is None else float(energy_limit)
         if validation is not None:
             held_out = energy.space.convert(jax.tree.map(np.asarray, validation), name="validation")
-            held_out = jax.tree.map(lambda leaf: leaf[:_VALIDATION_ROWS], held_out)
-            n = len(jax.tree.leaves(held_out)[0])
-            _check_finite(energies_of(energy, held_out), "validation")
-            self._pair = held_out, jax.tree.map(lambda leaf: leaf[:n], some)
+            _finite_energies(energy, held_out, "validation")
+            n = min(_VALIDATION_ROWS, *(len(jax.tree.leaves(part)[0]) for part in (held_out, rows)))
+            self._pair = _spread(held_out, n), _spread(rows, n)
 
     def measures(self, energy: AbstractEnergy) -> dict[str, float]:
         """The validation gap, if there are validation rows."""
@@ -255,13 +255,27 @@ class _Checks:
         return {"validation_gap": float(gap)}
 
 
-def _check_finite(energies: np.ndarray, name: str) -> None:
+def _spread(rows: State, most: int) -> State:
+    """At most so many rows, evenly spread, since rows may come sorted."""
+    at = _evenly(len(jax.tree.leaves(rows)[0]), most)
+    return jax.tree.map(lambda leaf: leaf[at], rows)
+
+
+def _evenly(n: int, most: int) -> np.ndarray:
+    return np.linspace(0, n - 1, min(n, most)).astype(int)
+
+
+def _finite_energies(energy: AbstractEnergy, rows: State, name: str) -> np.ndarray:
+    """E of some of the rows, or a `ValueError` where it is not finite."""
+    energies = energies_of(energy, _spread(rows, _VALIDATION_ROWS))
     bad = np.flatnonzero(~np.isfinite(energies))
     if bad.size:
+        row = _evenly(len(jax.tree.leaves(rows)[0]), _VALIDATION_ROWS)[bad[0]]
         raise ValueError(
-            f"the energy of {name} row {bad[0]} is {energies[bad[0]]} before training: the model"
+            f"the energy of {name} row {row} is {energies[bad[0]]} before training: the model"
             " must give every row a finite energy"
         )
+    return energies
 
 
 def _named(learning_rate: Any) -> str:
@@ -291,7 +305,7 @@ def _total_steps(steps: int | None, epochs: float | int | None, per_epoch: int) 
     elif epochs is None or not _is_number(epochs) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     else:
-        total = max(1, round(epochs * per_epoch))
+        total = max(1, round(min(epochs * per_epoch, 2.0 * _MOST_STEPS)))
     if total > _MOST_STEPS:
         raise ValueError(f"at most {_MOST_STEPS} steps can be taken, asked for {total:.6g}")
     return total

@@ -10,10 +10,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, trainable
+from energax.exact import pairwise_sum
 from energax.objectives import AbstractObjective
 from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
-
-_SLICES, _SUMMED_AS_ONE = 28, 1024
 
 
 class TrainingState(eqx.Module):
@@ -27,10 +26,33 @@ class TrainingState(eqx.Module):
     step: Int[Array, ""]
 
 
+class Order(eqx.Module):
+    """The order of the rows in an epoch: a function of a key and the epoch alone."""
+
+    rows: Int[Array, " rows"]
+    epoch: Int[Array, ""]
+
+    @classmethod
+    def unknown(cls, n_rows: int) -> "Order":
+        """Of no epoch yet."""
+        return cls(jnp.zeros((n_rows,), jnp.int32), jnp.asarray(-1, jnp.int32))
+
+    def of(self, epoch: Int[Array, ""], key: Key[Array, ""]) -> "Order":
+        """The order in `epoch`: this one if it is, else made anew."""
+
+        def anew() -> Int[Array, " rows"]:
+            rows = jax.random.permutation(jax.random.fold_in(key, epoch), self.rows.size)
+            return rows.astype(jnp.int32)
+
+        return Order(lax.cond(epoch == self.epoch, lambda: self.rows, anew), epoch)
+
+
 class Chunk(eqx.Module):
     """Where a chunk of steps ended."""
 
     state: TrainingState
+    order: Order
+    """That of the last epoch, for the next chunk to go on with."""
     totals: dict[str, Float[Array, ""]]
     """Measures summed over the chunk's healthy steps."""
     healthy: Bool[Array, ""]
@@ -52,36 +74,34 @@ def unpack(rows: State) -> State:
 
 
 @eqx.filter_jit
-def epoch_order(key: Key[Array, ""], epoch: Array, *, n_rows: int) -> Int[Array, " rows"]:
-    """The order of the rows in an epoch: a function of the key and the epoch alone."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), n_rows)
-
-
-@eqx.filter_jit
 def run_chunk(
     state: TrainingState,
     objective: AbstractObjective,
     optimizer: optax.GradientTransformation,
     rows: State,
-    order: Int[Array, " rows"],
-    first: Array,
+    order: Order,
+    key_order: Key[Array, ""],
     n_steps: Array,
     energy_limit: Array,
     *,
     batch_size: int,
 ) -> Chunk:
-    """`n_steps` steps, the i-th on the batch that starts at row `first + i batch_size` of `order`.
+    """`n_steps` steps, from epoch to epoch, each epoch's rows in an order of their own.
 
     The number of steps is traced, so chunks of any length share one program. A step that meets a
     non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
     and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
     """
+    per_epoch = order.rows.size // batch_size
     mask = trainable(state.energy)
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def one(state: TrainingState, i: Array) -> tuple[TrainingState, dict[str, Array], Array]:
+    def one(
+        state: TrainingState, order: Int[Array, " rows"]
+    ) -> tuple[TrainingState, dict[str, Array], Array]:
         key = jax.random.fold_in(state.key, state.step)
-        at = lax.dynamic_slice_in_dim(order, first + i * batch_size, batch_size)
+        first = (state.step % per_epoch) * batch_size
+        at = lax.dynamic_slice_in_dim(order, first, batch_size)
         batch = unpack(jax.tree.map(lambda leaf: leaf[at], rows))
         result = objective.gradient(state.energy, batch, state.objective, key=key)
         parameters, rest = eqx.partition(state.energy, mask)
@@ -99,48 +119,48 @@ def run_chunk(
         new = TrainingState(energy, optimizer_state, result.state, state.key, state.step + 1)
         return new, measures, finite & bounded
 
-    shapes = jax.eval_shape(
-        lambda a: one(eqx.combine(a, static), jnp.zeros((), jnp.int32))[1], arrays
-    )
+    shapes = jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
+    def steps(order: Int[Array, " rows"], until: Array, carry: Any) -> Any:
+        def proceed(carry):
+            *_, i, healthy = carry
+            return (i < until) & healthy
+
+        def body(carry):
+            arrays, totals, _, i, _ = carry
+            new, measures, healthy = one(eqx.combine(arrays, static), order)
+            new_arrays = eqx.filter(new, eqx.is_array)
+            arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
+            totals = jax.tree.map(lambda t, m: t + jnp.where(healthy, m, 0), totals, measures)
+            return arrays, totals, measures, i + 1, healthy
+
+        return lax.while_loop(proceed, body, carry)
+
     def proceed(carry):
-        _, _, _, i, healthy = carry
+        *_, i, healthy = carry[1]
         return (i < n_steps) & healthy
 
-    def body(carry):
-        arrays, totals, _, i, _ = carry
-        new, measures, healthy = one(eqx.combine(arrays, static), i)
-        new_arrays = eqx.filter(new, eqx.is_array)
-        arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
-        totals = jax.tree.map(lambda t, m: t + jnp.where(healthy, m, 0), totals, measures)
-        return arrays, totals, measures, i + 1, healthy
+    def epoch(carry):
+        order, (arrays, totals, last, i, healthy) = carry
+        step = eqx.combine(arrays, static).step
+        order = order.of(step // per_epoch, key_order)
+        until = jnp.minimum(n_steps, i + per_epoch - step % per_epoch)
+        return order, steps(order.rows, until, (arrays, totals, last, i, healthy))
 
     start = (arrays, zeros, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
-    arrays, totals, last, _, healthy = lax.while_loop(proceed, body, start)
+    order, (arrays, totals, last, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
     end = eqx.combine(arrays, static)
     # A last step may leave parameters that only the next gradient would show to be infinite.
     norm = _norm(eqx.filter(end.energy, mask))
-    return Chunk(end, totals, healthy & jnp.isfinite(norm), {**last, "parameters": norm})
+    healthy = healthy & jnp.isfinite(norm)
+    return Chunk(end, order, totals, healthy, {**last, "parameters": norm})
 
 
 def _norm(tree: Any) -> Float[Array, ""]:
     """The Euclidean norm of all numbers in a tree."""
-    squares = [_sum(jnp.ravel(leaf * leaf)) for leaf in jax.tree.leaves(tree)]
+    squares = [pairwise_sum(jnp.ravel(leaf * leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(jnp.sum(jnp.stack(squares)))
-
-
-def _sum(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """The sum of many numbers, slices of them added to one another first.
-
-    XLA on a CPU adds a large array to one number an entry at a time: for the gradient of
-    784 x 500 weights that took a tenth of the whole CD-1 update. Whole slices it adds as vectors.
-    """
-    while x.size > _SUMMED_AS_ONE:
-        length = x.size // _SLICES
-        parts = [x[i * length : (i + 1) * length] for i in range(_SLICES)]
-        x = jnp.concatenate([sum(parts[1:], parts[0]), x[_SLICES * length :]])
-    return jnp.sum(x)
 
 
 def is_limited(name: str) -> bool:

@@ -11,6 +11,7 @@ from energax.energies.algebra._mixture import MixtureOfEnergies as MixtureOfEner
 from energax.energies.algebra._mixture import mixture as mixture
 from energax.energies.algebra._path import AbstractPath as AbstractPath
 from energax.energies.algebra._path import GeometricPath as GeometricPath
+from energax.energies.algebra._path import keeps_terms as keeps_terms
 from energax.energies.algebra._path import path as path
 from energax.energies.algebra._product import Product as Product
 from energax.energies.algebra._product import multiply as multiply

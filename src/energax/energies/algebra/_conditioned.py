@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from energax.energies._base import AbstractEnergy
 from energax.energies._parameters import is_traced
+from energax.energies.algebra._frozen import Frozen, freeze
 from energax.energies.algebra._rules import CONDITION, find
 from energax.spaces import AbstractSpace, Binary, Clamped, Count, Joint, Spin, State
 
@@ -73,6 +74,8 @@ def condition(energy: AbstractEnergy, values: Any, mask: Any = None) -> Abstract
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"condition needs an energy, got {type(energy).__name__}")
+    if isinstance(energy, Frozen):
+        return freeze(condition(energy.inner, values, mask))
     if mask is None:
         return _condition_parts(energy, values)
     space = energy.space

@@ -39,7 +39,9 @@ class Frozen(AbstractEnergy):
 def freeze(energy: AbstractEnergy) -> Frozen:
     """Mark an energy as not trained: `fit` leaves its parameters as they are.
 
-    Samplers and estimators see through it, so an RBM that is frozen is still sampled as one.
+    Samplers, estimators, `condition`, `mixture` and `path` see through it, so an RBM that is frozen
+    is still sampled as one. A product does not: merged with a factor that trains, there would be
+    no frozen part left to mark.
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"freeze needs an energy, got {type(energy).__name__}")

@@ -9,14 +9,18 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
+from energax.energies.algebra._frozen import unfreeze
 from energax.energies.algebra._product import _checked, _same_space
 from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
 
 class Mixture(AbstractNormalised):
-    """p(x) = sum_k w_k p_k(x) with normalised members: normalised, and drawn from directly."""
+    """p(x) = sum_k w_k p_k(x) with normalised members: normalised, and drawn from directly.
 
-    members: tuple[AbstractNormalised, ...]
+    A member may be frozen: then its parameters stay.
+    """
+
+    members: tuple[AbstractEnergy, ...]
     log_weights: Float[Array, " members"]
 
     @property
@@ -29,7 +33,7 @@ class Mixture(AbstractNormalised):
     def draw(self, key: Key[Array, ""]) -> State:
         key_member, *keys = jax.random.split(key, len(self.members) + 1)
         chosen = jax.random.categorical(key_member, self.log_weights)
-        draws = [member.draw(k) for member, k in zip(self.members, keys, strict=True)]
+        draws = [_normalised(m).draw(k) for m, k in zip(self.members, keys, strict=True)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen], *draws)
 
 
@@ -45,6 +49,12 @@ class MixtureOfEnergies(AbstractEnergy):
 
     def energy(self, x: State) -> Float[Array, ""]:
         return _mixed_energy(self.members, self.log_weights, x)
+
+
+def _normalised(member: AbstractEnergy) -> AbstractNormalised:
+    inner = unfreeze(member)
+    assert isinstance(inner, AbstractNormalised)
+    return inner
 
 
 def _mixed_energy(members, log_weights, x):
@@ -78,7 +88,6 @@ def mixture(
     if not (np.isfinite(weights) & (weights > 0)).all():
         raise ValueError(f"weights must be positive and finite, got {weights}")
     log_weights = jnp.asarray(np.log(weights / weights.sum()), float_dtype())
-    normalised = tuple(m for m in members if isinstance(m, AbstractNormalised))
-    if len(normalised) == len(members):
-        return Mixture(normalised, log_weights)
+    if all(isinstance(unfreeze(member), AbstractNormalised) for member in members):
+        return Mixture(members, log_weights)
     return MixtureOfEnergies(members, log_weights)

@@ -11,7 +11,7 @@ from energax.energies._base import AbstractEnergy, AbstractTractable
 from energax.energies.algebra._frozen import unfreeze
 from energax.energies.algebra._product import _same_space
 from energax.energies.algebra._rules import PATH, find
-from energax.energies.algebra._tempered import scaled
+from energax.energies.algebra._tempered import Tempered, scaled
 from energax.spaces import AbstractSpace, State, float_dtype
 
 
@@ -70,24 +70,34 @@ class GeometricPath(AbstractPath):
         base, target = terms
         # A base state the target excludes weighs nothing from the first step on, and one that
         # lies where the base is zero (only reachable at beta > 0) never comes back to beta = 0.
-        difference = jnp.where(jnp.isfinite(base), base, 0.0) - target
+        # A base that is NaN or -inf has failed, and the weight shows it.
+        base = jnp.where(jnp.isneginf(base), jnp.nan, base)
+        difference = jnp.where(base == jnp.inf, 0.0, base) - target
         return scaled(beta - self.beta, difference)
 
 
-def path(base: AbstractTractable, target: AbstractEnergy, beta: ArrayLike = 0.0) -> AbstractPath:
+def path(base: AbstractEnergy, target: AbstractEnergy, beta: ArrayLike = 0.0) -> AbstractPath:
     """The annealing path from `base` to `target`, at `beta`.
 
     A rule keeps structure: between a Bernoulli base and an RBM it stays an RBM throughout.
 
     **Raises:** `ValueError` if `base` cannot be drawn from exactly or the spaces differ.
     """
+    base, target = unfreeze(base), unfreeze(target)
     if not isinstance(base, AbstractTractable):
         raise ValueError(
             f"base must be an energy with a known Z and exact draws, got {type(base).__name__}"
         )
-    target = unfreeze(target)
     _same_space(base, target)
     beta = jnp.asarray(beta, float_dtype())
     rule = find(PATH, base, target)
     kept = None if rule is None else rule(base, target, beta)
     return GeometricPath(base=base, target=target, beta=beta) if kept is None else kept
+
+
+def keeps_terms(energy: AbstractEnergy) -> bool:
+    """Whether `energy.terms(x)` stays right when only its `beta` changes.
+
+    A rule may have put beta into the parameters themselves, as for a Gaussian to a power.
+    """
+    return isinstance(energy, AbstractPath | Tempered)

@@ -9,6 +9,7 @@ from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
+from energax.random import bernoulli
 from energax.spaces import Binary, Numbers
 
 
@@ -45,8 +46,7 @@ class Bernoulli(AbstractNormalised):
         return jnp.sum(jax.nn.softplus(self.logits)) - jnp.vdot(x, self.logits)
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        drawn = jax.random.bernoulli(key, jax.nn.sigmoid(self.logits))
-        return drawn.astype(self.logits.dtype)
+        return bernoulli(key, jax.nn.sigmoid(self.logits)).astype(self.logits.dtype)
 
 
 def _log_sum(logits: Array) -> Array:

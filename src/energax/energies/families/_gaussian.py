@@ -94,17 +94,21 @@ class MultivariateGaussian(AbstractNormalised):
         assert given is not None
         n = self.mean.shape[0]
         matrix = finite_array(given, name, shape=(n, n)).astype(self.mean.dtype)
-        if not is_traced(matrix):
-            exact = np.asarray(given, float)
-            if not np.allclose(exact, exact.T, rtol=1e-5, atol=1e-8 * np.abs(exact).max()):
-                raise ValueError(f"{name} must be symmetric")
-            try:
-                np.linalg.cholesky(exact)
-            except np.linalg.LinAlgError:
-                raise ValueError(f"{name} must be positive definite") from None
-        if precision is None:
-            matrix = jnp.linalg.inv(matrix)
-        self.precision_factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
+        if is_traced(matrix):
+            matrix = matrix if covariance is None else jnp.linalg.inv(matrix)
+            self.precision_factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
+            return
+        # In double precision whatever the dtype: a covariance near singular would be lost.
+        exact = np.asarray(given, float)
+        if not np.allclose(exact, exact.T, rtol=1e-5, atol=1e-8 * np.abs(exact).max()):
+            raise ValueError(f"{name} must be symmetric")
+        try:
+            np.linalg.cholesky(exact)
+            exact = exact if covariance is None else np.linalg.inv(exact)
+            factor = np.linalg.cholesky((exact + exact.T) / 2)
+        except np.linalg.LinAlgError:
+            raise ValueError(f"{name} must be positive definite") from None
+        self.precision_factor = jnp.asarray(factor, self.mean.dtype)
 
     @classmethod
     def from_data(cls, data: Numbers) -> "MultivariateGaussian":

@@ -1,12 +1,12 @@
 """Counts of rare events."""
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
+from energax.random import poisson
 from energax.spaces import Count, Numbers
 
 
@@ -38,11 +38,4 @@ class Poisson(AbstractNormalised):
         return jnp.where(jnp.all(x >= 0), energy, jnp.inf)
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
-        return _poisson(key, self.rate)
-
-
-def _poisson(key: Key[Array, ""], rate: Array) -> Int[Array, "*shape"]:
-    # jax.random.poisson is written for threefry keys alone, so give it one made of our bits.
-    data = jax.random.bits(key, (2,), jnp.uint32)
-    threefry = jax.random.wrap_key_data(data, impl="threefry2x32")
-    return jax.random.poisson(threefry, rate, dtype=jnp.int32)
+        return poisson(key, self.rate)

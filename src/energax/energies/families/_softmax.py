@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, Key
 
@@ -9,7 +10,7 @@ from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Categorical, Numbers
+from energax.spaces import Categorical, Numbers, float_dtype
 
 
 class Softmax(AbstractNormalised):
@@ -26,6 +27,21 @@ class Softmax(AbstractNormalised):
         self.logits = finite_array(logits, "logits")
         if self.logits.ndim == 0:
             raise ValueError("logits needs a last axis over the states, got a single number")
+
+    @classmethod
+    def from_data(cls, data: Numbers, *, n_states: int, pseudo_count: float = 0.5) -> "Softmax":
+        """The base-rate model: each entry's own share of every label in rows of data.
+
+        `pseudo_count` of each label are added, so that no share is 0.
+
+        **Raises:** `ValueError` for rows that do not hold labels below `n_states`.
+        """
+        if not pseudo_count > 0:
+            raise ValueError(f"pseudo_count must be positive, got {pseudo_count}")
+        rows = Categorical(np.shape(data)[1:], n_states).convert(data)
+        labels = jnp.arange(n_states, dtype=rows.dtype)
+        counts = jnp.stack([jnp.sum(rows == label, 0) for label in labels], -1)
+        return cls(jnp.log(counts.astype(float_dtype()) + pseudo_count))
 
     @property
     def space(self) -> Categorical:

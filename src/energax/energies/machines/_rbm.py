@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies._base import AbstractBipartite, AbstractCentrable
@@ -12,6 +13,7 @@ from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.families import Bernoulli
 from energax.energies.machines._softplus import sum_softplus
+from energax.random import as_key, bernoulli
 from energax.spaces import Binary, Clamped, Joint, Numbers
 
 
@@ -71,13 +73,16 @@ class RBM(AbstractCentrable):
           restricted Boltzmann machines", 2010, section 8).
         - `base`: the base rates of the data, `ex.Bernoulli.from_data(rows)`; its log-odds become
           the visible biases. Zero if `None`.
+
+        **Raises:** `ValueError` for sizes that are no positive integers, a key that is none, or a
+        base of another size.
         """
         for name, size in (("n_visible", n_visible), ("n_hidden", n_hidden)):
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(f"{name} must be a positive integer, got {size!r}")
         visible_bias = jnp.zeros((n_visible,)) if base is None else base.logits.reshape(-1)
         return cls(
-            scale * jax.random.normal(key, (n_visible, n_hidden)),
+            scale * jax.random.normal(as_key(key), (n_visible, n_hidden)),
             visible_bias,
             jnp.zeros((n_hidden,)),
         )
@@ -248,8 +253,7 @@ class ConditionedRBM(AbstractBipartite):
 
 def draw_bits(log_odds: Array, key: Key[Array, ""]) -> Array:
     """Independent 0/1 entries with these log-odds, as floats."""
-    drawn = jax.random.uniform(key, log_odds.shape, log_odds.dtype) < jax.nn.sigmoid(log_odds)
-    return drawn.astype(log_odds.dtype)
+    return bernoulli(key, jax.nn.sigmoid(log_odds)).astype(log_odds.dtype)
 
 
 def _product(a: RBM, b: RBM) -> RBM:

@@ -1,0 +1,23 @@
+"""Sums of many numbers."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_SLICES = 32
+
+
+def pairwise_sum(x: Float[Array, " n"]) -> Float[Array, ""]:
+    """The sum of many numbers, whole slices added in pairs.
+
+    Two gains over `jnp.sum`, which XLA on a CPU may do an entry at a time. Rounding grows with
+    the logarithm of n (N. Higham, "The accuracy of floating point summation", 1993); and slices
+    are added as vectors: for the norm of the gradient of 784 x 500 weights that saves 0.1 ms of
+    1.4, the whole CD-1 update (benchmarks/rbm.py).
+    """
+    while x.size >= 2 * _SLICES:
+        length = x.size // _SLICES
+        parts = [x[i * length : (i + 1) * length] for i in range(_SLICES)]
+        while len(parts) > 1:
+            parts = [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        x = jnp.concatenate([parts[0], x[_SLICES * length :]])
+    return jnp.sum(x)

@@ -1,0 +1,73 @@
+"""Where annealing starts: the simplest normalised models."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key
+
+from energax.energies import (
+    AbstractEnergy,
+    AbstractNormalised,
+    Bernoulli,
+    Gaussian,
+    Softmax,
+    Uniform,
+)
+from energax.sampling import default_kernel, run_chains
+from energax.spaces import AbstractSpace, Binary, Categorical, Real, State
+
+
+def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, str]:
+    """Every entry's own distribution in rows of data, and what to call that.
+
+    The uniform distribution where no family of independent entries is known.
+
+    **Raises:** `ValueError` where there is neither.
+    """
+    if isinstance(space, Binary):
+        return Bernoulli.from_data(rows), "independent pixels, each with its own rate"
+    if isinstance(space, Real):
+        return Gaussian.from_data(rows), "independent normal entries"
+    if isinstance(space, Categorical):
+        model = Softmax.from_data(rows, n_states=space.n_states)
+        return model, "independent labels, each with its own rates"
+    return _uniform(space), "every state equally likely"
+
+
+def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNormalised:
+    """A base to anneal from, fitted to a short run of chains of the model itself.
+
+    Base rates for binary states and labels, a diagonal Gaussian for real ones, the uniform
+    distribution on other bounded spaces. How near the base is changes the cost of annealing, not
+    its validity.
+
+    **Raises:** `ValueError` if no family covers the space.
+    """
+    space = energy.space
+    if not isinstance(space, Binary | Real | Categorical):
+        return _uniform(space)
+    key_draw, key_run = jax.random.split(key)
+    x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
+    rows, *_ = run_chains(
+        energy,
+        default_kernel(energy),
+        x,
+        key_run,
+        n_draws=5,
+        warmup=jnp.asarray(200, jnp.int32),
+        thin=jnp.asarray(20, jnp.int32),
+    )
+    flat: Any = np.asarray(rows).reshape(-1, *space.shape)
+    base, _ = base_rates(space, flat)
+    if isinstance(base, Gaussian):  # wider than the model
+        return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))
+    return base
+
+
+def _uniform(space: AbstractSpace) -> Uniform:
+    try:
+        return Uniform(space)
+    except ValueError:
+        raise ValueError(f"give a base to anneal from: none is known for {space}") from None
