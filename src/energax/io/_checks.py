@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from energax.io._dataset import Dataset
@@ -79,16 +77,6 @@ def checked(dataset: Dataset) -> Dataset:
             f"test rows must have the shape of rows, {rows.shape[1:]}, got {test_rows.shape[1:]}"
         )
     return dataset
-
-
-def as_key(key: Any) -> jax.Array:
-    """One random key, or a `ValueError`."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed or key.shape != ():
-        array = isinstance(key, jax.Array | np.ndarray)
-        got = f"an array of shape {key.shape}" if array else type(key).__name__
-        raise ValueError(f"key must be one random key such as ex.key(0), got {got}")
-    return key
 
 
 def as_number(value: Any, name: str) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Key
 from numpy.typing import ArrayLike
 
-from energax.io._checks import as_key, as_number, as_numbers
+from energax.io._checks import as_number, as_numbers
+from energax.random import as_key
 
 _SUM_TOLERANCE = 1e-9  # of fractions written in decimals
 
