@@ -107,7 +107,8 @@ def test_an_acceptance_that_is_no_number_names_its_chains():
 
 def test_chains_that_hardly_moved_are_named():
     problems = _draws(_noise(4, 500, 1), acceptance=[0.5, 0.0, 0.5, 1e-4]).problems
-    assert problems == ["chains 1, 3 hardly moved: take smaller proposals (step_size) or another kernel"]
+    advice = "take smaller proposals (step_size) or another kernel"
+    assert problems == [f"chains 1, 3 hardly moved: {advice}"]
 
 
 def test_one_chain_cannot_show_that_it_mixed():

@@ -20,8 +20,7 @@ from energax.cli._common import (
     show_json,
 )
 from energax.energies import AbstractEnergy, AbstractTractable
-from energax.exact import n_enumerated
-from energax.partition import AFFORDABLE
+from energax.partition import exact_method
 
 
 class Method(StrEnum):
@@ -64,13 +63,8 @@ def find_log_z(
     """log Z as the commands find it: exactly if that takes seconds, else annealed."""
     check_annealing(energy, chains, temperatures)
     key = ex.key(seed)
-    count = n_enumerated(energy)
-    if method is Method.auto:
-        affordable = isinstance(energy, AbstractTractable) or (
-            count is not None and count <= AFFORDABLE
-        )
-        if affordable:
-            return ex.log_partition(energy, key=key, level=level)
+    if method is Method.auto and exact_method(energy) is not None:
+        return ex.log_partition(energy, key=key, level=level)
     if method is Method.enumeration:
         return ex.log_partition(energy, key=key, method="enumeration", level=level)
     return ex.log_partition(

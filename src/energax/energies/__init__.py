@@ -6,7 +6,35 @@ from energax.energies._base import AbstractEnergy as AbstractEnergy
 from energax.energies._base import AbstractNormalised as AbstractNormalised
 from energax.energies._base import AbstractTractable as AbstractTractable
 from energax.energies._trainable import trainable as trainable
-from energax.energies.algebra import *  # noqa: F403
-from energax.energies.families import *  # noqa: F403
-from energax.energies.machines import *  # noqa: F403
-from energax.energies.networks import *  # noqa: F403
+from energax.energies.algebra import AbstractPath as AbstractPath
+from energax.energies.algebra import Conditioned as Conditioned
+from energax.energies.algebra import ConditionedParts as ConditionedParts
+from energax.energies.algebra import Frozen as Frozen
+from energax.energies.algebra import GeometricPath as GeometricPath
+from energax.energies.algebra import Mixture as Mixture
+from energax.energies.algebra import MixtureOfEnergies as MixtureOfEnergies
+from energax.energies.algebra import Product as Product
+from energax.energies.algebra import Shifted as Shifted
+from energax.energies.algebra import Tempered as Tempered
+from energax.energies.algebra import condition as condition
+from energax.energies.algebra import freeze as freeze
+from energax.energies.algebra import keeps_terms as keeps_terms
+from energax.energies.algebra import mixture as mixture
+from energax.energies.algebra import multiply as multiply
+from energax.energies.algebra import path as path
+from energax.energies.algebra import product as product
+from energax.energies.algebra import temper as temper
+from energax.energies.algebra import unfreeze as unfreeze
+from energax.energies.families import Bernoulli as Bernoulli
+from energax.energies.families import Exponential as Exponential
+from energax.energies.families import ExponentialFamily as ExponentialFamily
+from energax.energies.families import Gaussian as Gaussian
+from energax.energies.families import MultivariateGaussian as MultivariateGaussian
+from energax.energies.families import Poisson as Poisson
+from energax.energies.families import Softmax as Softmax
+from energax.energies.families import Uniform as Uniform
+from energax.energies.machines import RBM as RBM
+from energax.energies.machines import AnnealedRBM as AnnealedRBM
+from energax.energies.machines import ConditionedRBM as ConditionedRBM
+from energax.energies.machines import JointRBM as JointRBM
+from energax.energies.networks import NeuralEnergy as NeuralEnergy

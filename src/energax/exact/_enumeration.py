@@ -118,7 +118,8 @@ def draw_enumerated(energy: AbstractEnergy, n: int, *, key: Key[Array, ""]) -> S
     key_row, key_column = jax.random.split(key)
     row = _first_above(rows, jnp.zeros((n,), jnp.int32), n_rows, key_row)
     column = _first_above(within.reshape(-1), row * n_columns, n_columns, key_column)
-    index = jnp.where(jnp.any(failed), jnp.argmax(failed).astype(row.dtype), row * n_columns + column)
+    drawn, first_failed = row * n_columns + column, jnp.argmax(failed).astype(row.dtype)
+    index = jnp.where(jnp.any(failed), first_failed, drawn)
     return jax.tree.map(lambda leaf: leaf[index], states)
 
 

@@ -61,13 +61,7 @@ def log_partition(
     count = n_enumerated(model)
     given = [*(["base"] if base is not None else []), *options]
     if method is None:
-        if given:
-            method = "annealing"
-        elif isinstance(model, AbstractTractable):
-            method = "closed form"
-        else:
-            affordable = count is not None and count <= AFFORDABLE
-            method = "enumeration" if affordable else "annealing"
+        method = "annealing" if given else exact_method(model) or "annealing"
     if method in ("closed form", "enumeration") and given:
         raise ValueError(f"{method} takes no options, got {', '.join(given)}")
     if method == "closed form":
@@ -86,6 +80,23 @@ def log_partition(
     key_base, key_anneal = jax.random.split(key)
     base = default_base(model, key=key_base) if base is None else base
     return log_partition_annealed(model, base, key=key_anneal, level=level, **options)
+
+
+def exact_method(energy: AbstractEnergy) -> Literal["closed form", "enumeration"] | None:
+    """How log Z is found exactly in seconds; `None` if it has to be estimated.
+
+    ```python
+    import energax as ex
+    from energax.partition import exact_method
+
+    exact_method(ex.RBM.init(ex.key(0), n_visible=784, n_hidden=10))  # "enumeration"
+    ```
+    """
+    model = unfreeze(energy)
+    if isinstance(model, AbstractTractable):
+        return "closed form"
+    count = n_enumerated(model)
+    return "enumeration" if count is not None and count <= AFFORDABLE else None
 
 
 _enumerated = eqx.filter_jit(log_partition_enumerated)
