@@ -9,7 +9,7 @@ import energax as ex
 import oracles
 import registry
 from energax.energies import Gaussian
-from energax.partition import default_base, log_partition
+from energax.partition import default_base, exact_method, log_partition
 
 NOT_LISTED_BY_ORACLES = ("conditioned rbm", "conditioned table")
 
@@ -39,6 +39,14 @@ def test_small_models_are_listed(name):
 def test_the_smaller_layer_is_listed():
     assert log_partition(registry._rbm(4, 3), key=ex.key(0)).diagnostics["n_states"] == 8
     assert log_partition(registry._rbm(3, 4), key=ex.key(0)).diagnostics["n_states"] == 8
+
+
+def test_what_is_exact_is_told_beforehand():
+    assert exact_method(ex.Gaussian(jnp.zeros(3))) == "closed form"
+    assert exact_method(ex.freeze(ex.Bernoulli(jnp.zeros(90)))) == "closed form"
+    assert exact_method(registry._rbm(784, 22)) == "enumeration"
+    assert exact_method(registry._rbm(784, 23)) is None
+    assert exact_method(ex.NeuralEnergy(jnp.sum, ex.Real(2))) is None
 
 
 @pytest.mark.parametrize("name", NOT_LISTED_BY_ORACLES)
