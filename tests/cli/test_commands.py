@@ -665,7 +665,7 @@ def test_calls_of_other_epochs_are_remembered(work, capsys):
     assert io.read_metadata(MODEL)["calls"] == calls
     assert call(capsys, *longer).code == 0  # without a step left to take
     assert io.read_metadata(MODEL)["calls"] == calls
-    Path(MODEL).unlink()  # as if the calls before had been killed
+    Path(MODEL).write_text("damaged")  # as if the calls before had been killed
     assert call(capsys, *[10 if word == 6 else word for word in FIT]).code == 0
     assert io.read_metadata(MODEL)["calls"] == [
         {"epochs": None, "steps": 24, "status": "killed"},

@@ -224,9 +224,15 @@ def n_steps(epochs: float, n_rows: int, batch_size: int) -> int:
 def _earlier_calls(path: Path, checkpoint: Path) -> list[dict[str, Any]]:
     """The calls that took the steps in a checkpoint, as far as a model beside it tells."""
     history = read_metadata(checkpoint).get("history")
-    steps = history[-1].get("step", 0) if isinstance(history, list) and history else 0
-    known = read_metadata(path).get("calls", []) if path.exists() else []
-    calls = [call for call in known if call["steps"] <= steps]
+    try:
+        steps = history[-1]["step"] if history else 0
+    except (TypeError, KeyError):  # it is of something else, as `ex.fit` will say
+        return []
+    try:
+        known = read_metadata(path).get("calls", []) if path.exists() else []
+        calls = [call for call in known if call["steps"] <= steps]
+    except (ValueError, TypeError, KeyError):  # the model is damaged, and about to be replaced
+        calls = []
     if steps > (calls[-1]["steps"] if calls else 0):  # a call that was killed saved no model
         calls.append({"epochs": None, "steps": steps, "status": "killed"})
     return calls
