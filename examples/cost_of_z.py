@@ -36,7 +36,7 @@ from energax.exact import all_states, log_partition_enumerated
 YEAR = 365.25 * 24 * 3600
 AGE_OF_THE_UNIVERSE = 13.8e9 * YEAR  # Planck Collaboration (2018), table 2
 END = 4.0  # the grid's; beyond it a coordinate's density is below exp(-225)
-SLOW_ENOUGH = 0.05  # seconds: below this, calling costs as much as computing
+SLOW_ENOUGH = 0.02  # seconds: below this, calling costs as much as computing
 
 
 class Connected(ex.AbstractEnergy):
