@@ -198,7 +198,10 @@ def duration(seconds: float) -> str:
 
 
 def _rounded(value: float) -> str:
-    return f"{float(f'{value:.1g}'):,.0f}" if value < 1e6 else f"10^{math.log10(value):.0f}"
+    """One digit, rounded down: what is extrapolated is a lower bound."""
+    power = 10.0 ** math.floor(math.log10(max(value, 1)))
+    down = math.floor(value / power) * power
+    return f"{down:,.0f}" if value < 1e6 else f"10^{math.floor(math.log10(value))}"
 
 
 def memory(n_bytes: float) -> str:

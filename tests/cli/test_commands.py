@@ -363,6 +363,8 @@ def test_packed_bits_and_labels_by_option(fresh, asked, capsys):
         ((36,), (6, 6), 36),
         ((3, 12, 1), (3, 12), 36),
         ((1, 3, 12), (3, 12), 36),
+        ((1, 12, 3), (12, 3), 36),  # one channel of narrow images, not three colours
+        ((1, 9, 4), (9, 4), 36),
         ((2, 8, 3), (2, 8), 16),
         ((4, 3, 3), (4, 3), 12),
         ((9, 2, 2), None, 36),  # three axes that are no colours: six by six would scramble them
@@ -374,8 +376,9 @@ def test_images_keep_their_shape_and_colour_becomes_grey(shape, image_shape, ent
     split = _rows.split_rows(tmp_path / "images.npy", Reading(), test_fraction=0.1, seed=0)
     assert split.image_shape == image_shape
     assert split.train.shape == (18, entries)
-    grey = io.to_grey(rows) if shape[-1] == 3 else rows
-    assert split.description.endswith("colours made grey") == (shape[-1] == 3)
+    coloured = shape[-1] == 3 and shape[0] != 1
+    grey = io.to_grey(rows) if coloured else rows
+    assert split.description.endswith("colours made grey") == coloured
     np.testing.assert_array_equal(
         split.test, (grey > 127).reshape(20, -1)[split.test_numbers].astype(np.uint8)
     )

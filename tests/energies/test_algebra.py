@@ -647,11 +647,13 @@ def test_a_covariance_near_singular_keeps_its_inverse():
 
 def test_base_rates_of_labels():
     rows = np.array([[0, 2], [0, 1], [1, 1], [0, 1]])
-    rates = ex.Softmax.from_data(rows, n_states=3, pseudo_count=1.0)
+    rates = ex.Softmax.from_data(rows, ex.Categorical(2, 3), pseudo_count=1.0)
     assert rates.space == ex.Categorical(2, 3)
     expected = np.array([[4, 2, 1], [1, 4, 2]]) / 7
     np.testing.assert_allclose(jax.nn.softmax(rates.logits), expected, rtol=1e-6)
+    hot = ex.Softmax.from_data(np.eye(3)[rows], ex.Categorical(2, 3), pseudo_count=1.0)
+    np.testing.assert_array_equal(hot.logits, rates.logits)
     with refused("pseudo_count must be positive"):
-        ex.Softmax.from_data(rows, n_states=3, pseudo_count=0.0)
+        ex.Softmax.from_data(rows, ex.Categorical(2, 3), pseudo_count=0.0)
     with refused("integers from 0 to 2"):
-        ex.Softmax.from_data(rows + 2, n_states=3)
+        ex.Softmax.from_data(rows + 2, ex.Categorical(2, 3))

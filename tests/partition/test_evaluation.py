@@ -118,3 +118,14 @@ def test_bad_settings_are_refused_before_any_work(settings, words):
 def test_a_likelihood_needs_what_log_partition_returns():
     with oracles.refused("log_z must be what ex.log_partition returns, got float"):
         ex.log_likelihood(registry._rbm(), np.zeros((5, 4)), 3.2)
+
+
+def test_what_is_known_is_not_estimated():
+    rows = np.asarray(ex.sample(ex.Gaussian(np.zeros(2)), 60, key=ex.key(0)).flat)
+    closed = evaluate(ex.Gaussian(np.zeros(2), 2.0), rows, rows, key=ex.key(1), **TINY)
+    assert closed.exact_log_partition.method == "closed form"
+    assert closed.exact_log_partition.value == 0
+    bits = rows > 0
+    rbm = registry._rbm(2, 3)
+    frozen = evaluate(ex.freeze(rbm), bits, bits, key=ex.key(1), **TINY)
+    assert frozen.exact_log_partition.value == pytest.approx(oracles.log_z(rbm), rel=1e-5)

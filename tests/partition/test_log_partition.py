@@ -139,3 +139,26 @@ def test_double_precision(x64):
     model = registry._rbm()
     found = log_partition(model, key=ex.key(0))
     assert found.value == pytest.approx(oracles.log_z(model), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NOT_LISTED_BY_ORACLES)
+def test_annealing_a_model_with_observed_entries_from_the_uniform_distribution(name):
+    """What is observed is traced inside the program: the base must still know its states."""
+    model = registry.DISCRETE[name]()
+    base = default_base(model, key=ex.key(0))
+    assert isinstance(base, ex.Uniform)
+    x = base.draw(ex.key(1))
+    compiled = jax.jit(lambda base, x: base.energy(x))(base, x)
+    assert float(compiled) == pytest.approx(float(base.energy(x)), rel=1e-6)
+    exact = log_partition(model, key=ex.key(0))
+    found = log_partition(
+        model, key=ex.key(2), method="annealing", n_chains=500, n_temperatures=200
+    )
+    assert found.trusted
+    assert abs(found.value - exact.value) < 5 * found.std_error + 1e-5
+
+
+def test_a_level_in_any_float():
+    with oracles.as_users_run():
+        found = log_partition(ex.Gaussian(jnp.zeros(2)), key=ex.key(0), level=np.float32(0.9))
+    assert found.level == pytest.approx(0.9)

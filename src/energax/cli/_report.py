@@ -231,11 +231,12 @@ def _fit_commands(
     if all(call["status"] == "finished" and None not in every for call, _ in turns):
         every = every or [settings.get("epochs")]
         return [shlex.join(words + ([] if e is None else _option("epochs", e))) for e in every]
+    epochs = settings.get("epochs")
     listed = ", then ".join("a number not recorded" if e is None else f"{e:g}" for e in every)
     return [
         f"# Training was cut off and went on, perhaps with other --epochs: {listed}.",
         "# If they differed, this command makes a model that is near, not the same.",
-        shlex.join([*words, *_option("epochs", settings["epochs"])]),
+        shlex.join(words + ([] if epochs is None else _option("epochs", epochs))),
     ]
 
 

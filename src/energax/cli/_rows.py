@@ -61,7 +61,12 @@ class Reading:
 
     def bits(self, rows: np.ndarray) -> np.ndarray:
         """Rows of zeros and ones, images in colour made grey first."""
-        if rows.ndim == 4 and rows.shape[-1] in (3, 4) and not is_two_valued(rows):
+        if (
+            rows.ndim == 4
+            and rows.shape[-1] in (3, 4)
+            and rows.shape[1] != 1
+            and not is_two_valued(rows)
+        ):
             rows = to_grey(rows)
         low = 0.0 if self.low is None and self.high is not None else self.low
         bits = binarise(rows, threshold=self.threshold, low=low, high=self.high)

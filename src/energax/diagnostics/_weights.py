@@ -75,5 +75,5 @@ def log_mean_weight(log_weights: Float[np.ndarray, " n"], *, level: float = 0.95
 
 def check_level(level: float) -> None:
     """Raise `ValueError` unless `level` is a coverage strictly between 0 and 1."""
-    if not isinstance(level, int | float) or not 0 < level < 1:
+    if not isinstance(level, int | float | np.floating) or not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}")

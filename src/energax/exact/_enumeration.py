@@ -24,6 +24,7 @@ def n_enumerated(energy: AbstractEnergy) -> int | None:
 
     For a bipartite energy that is the smaller layer's number of states.
     """
+    energy = unfreeze(energy)
     counts = [n for n in (_count(energy.space), _hidden_count(energy)) if n is not None]
     counts = [n for n in counts if n <= LARGEST]
     return min(counts) if counts else None

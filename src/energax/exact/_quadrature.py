@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from energax.energies import AbstractEnergy
 from energax.exact._streaming import LARGEST, log_sum_exp
+from energax.random import as_count
 from energax.spaces import Box, Numbers, Real
 
 
@@ -53,9 +54,7 @@ def log_partition_on_grid(
     if not (np.isfinite(low_end) & np.isfinite(high_end) & (low_end < high_end)).all():
         raise ValueError(f"low and high must be finite with low < high, got {low} and {high}")
     dimensions = math.prod(space.shape)
-    if isinstance(n_points, bool) or not isinstance(n_points, int | np.integer) or n_points < 1:
-        raise ValueError(f"n_points must be a positive integer, got {n_points!r}")
-    n_points = int(n_points)
+    n_points = as_count(n_points, "n_points")
     if block < 1:
         raise ValueError(f"block must be a positive number of points, got {block}")
     if n_points**dimensions > LARGEST:

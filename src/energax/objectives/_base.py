@@ -1,6 +1,7 @@
 """The contract of everything that can be trained on."""
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, trainable
+from energax.random import as_count
 from energax.spaces import State
 
 
@@ -60,6 +62,11 @@ class AbstractObjective(eqx.Module):
     def complaint(self, measures: dict[str, float]) -> str:
         """What the last measures say against the result, as a sentence; empty if nothing."""
         return ""
+
+
+def count_field(name: str, default: int) -> Any:
+    """A field that is a positive integer, checked and made one of Python's."""
+    return eqx.field(default=default, converter=functools.partial(as_count, name=name))
 
 
 def value_and_gradient(

@@ -3,13 +3,12 @@
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
-from energax.objectives._base import AbstractObjective, Step, contrast
+from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
 from energax.sampling import default_kernel, start_chains, step_chains
 from energax.spaces import State
@@ -31,12 +30,9 @@ class ContrastiveDivergence(AbstractObjective):
     (2002).
     """
 
-    n_steps: int = 1
+    n_steps: int = count_field("n_steps", 1)
     kernel: AbstractKernel | None = None
     centred: bool = False
-
-    def __check_init__(self):
-        check_positive(n_steps=self.n_steps)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:
         check_moves(energy, self.kernel)
@@ -78,13 +74,6 @@ def advance(
         chains = lax.fori_loop(0, n_steps - 1, body, chains)
     chains, info = step_chains(energy, kernel, chains, key_of(n_steps - 1))
     return chains, info.acceptance.mean()
-
-
-def check_positive(**counts: int) -> None:
-    """Raise `ValueError` unless every count is a positive integer."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
 
 
 def check_moves(energy: AbstractEnergy, kernel: AbstractKernel | None) -> None:

@@ -7,8 +7,8 @@ from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
-from energax.objectives._base import AbstractObjective, Step, contrast
-from energax.objectives._contrastive_divergence import advance, check_moves, check_positive
+from energax.objectives._base import AbstractObjective, Step, contrast, count_field
+from energax.objectives._contrastive_divergence import advance, check_moves
 from energax.sampling import default_kernel, start_chains
 from energax.spaces import State
 
@@ -27,12 +27,9 @@ class MonteCarloMaximumLikelihood(AbstractObjective):
     - `kernel`: their moves; the energy's default if `None`.
     """
 
-    n_steps: int = 100
-    n_samples: int = 1
+    n_steps: int = count_field("n_steps", 100)
+    n_samples: int = count_field("n_samples", 1)
     kernel: AbstractKernel | None = None
-
-    def __check_init__(self):
-        check_positive(n_steps=self.n_steps, n_samples=self.n_samples)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
         check_moves(energy, self.kernel)

@@ -8,9 +8,9 @@ from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel
-from energax.objectives._base import AbstractObjective, Step, contrast
+from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._contrastive_divergence import advance, check_moves, check_positive
+from energax.objectives._contrastive_divergence import advance, check_moves
 from energax.sampling import default_kernel, start_chains
 from energax.spaces import State
 
@@ -40,13 +40,10 @@ class PersistentContrastiveDivergence(AbstractObjective):
     (2008).
     """
 
-    n_steps: int = 1
-    n_chains: int = 100
+    n_steps: int = count_field("n_steps", 1)
+    n_chains: int = count_field("n_chains", 100)
     kernel: AbstractKernel | None = None
     centred: bool = False
-
-    def __check_init__(self):
-        check_positive(n_steps=self.n_steps, n_chains=self.n_chains)
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         check_centring(energy, self.centred)

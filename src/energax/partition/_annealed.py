@@ -13,6 +13,7 @@ from energax.diagnostics import check_level, log_mean_weight
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
 from energax.kernels import AbstractKernel
 from energax.partition._estimate import LogPartition
+from energax.random import as_count
 from energax.sampling import default_kernel, start_chains, step_chains
 
 _LEAST_SHARE, _LARGEST_SHARE = 0.05, 0.25
@@ -51,7 +52,8 @@ def log_partition_annealed(
 
     Source: R. Neal, "Annealed importance sampling" (2001), equations 3 to 11.
     """
-    check_counts(n_chains=n_chains, n_temperatures=n_temperatures)
+    n_chains = as_count(n_chains, "n_chains", least=2)
+    n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
     check_level(level)
     ladder = _ladder(betas, n_temperatures)
     start = path(base, energy)
@@ -165,13 +167,6 @@ def _anneal(
     (states, total, error, accepted), _ = lax.scan(step, (states, zero, zero, zero), inputs)
     last = increments(start.at(betas[-2]), states, betas[-1])
     return (total + last) + error, accepted / max(n - 1, 1)
-
-
-def check_counts(least: int = 2, /, **counts: int) -> None:
-    """Raise `ValueError` unless every count is an integer of at least `least`."""
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
 
 
 def _ladder(betas: ArrayLike | None, n_temperatures: int) -> np.ndarray:

@@ -31,8 +31,7 @@ def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, s
     if isinstance(space, Real):
         return Gaussian.from_data(rows), "independent normal entries"
     if isinstance(space, Categorical):
-        model = Softmax.from_data(rows, n_states=space.n_states)
-        return model, "independent labels, each with its own rates"
+        return Softmax.from_data(rows, space), "independent labels, each with its own rates"
     return _uniform(space), "every state equally likely"
 
 
@@ -70,4 +69,6 @@ def _uniform(space: AbstractSpace) -> Uniform:
     try:
         return Uniform(space)
     except ValueError:
-        raise ValueError(f"give a base to anneal from: none is known for {space}") from None
+        raise ValueError(
+            f"no base to anneal from is known for {space}: give log_partition one"
+        ) from None

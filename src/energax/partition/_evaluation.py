@@ -10,13 +10,11 @@ from jaxtyping import Array, Key
 
 from energax.diagnostics import check_level
 from energax.energies import AbstractEnergy
-from energax.exact import n_enumerated
-from energax.partition._annealed import check_counts
 from energax.partition._bases import base_rates
 from energax.partition._estimate import LogPartition
 from energax.partition._held_out import LogLikelihood, energies_of, log_likelihood
-from energax.partition._log_partition import AFFORDABLE, log_partition
-from energax.random import as_key
+from energax.partition._log_partition import exact_method, log_partition
+from energax.random import as_count, as_key
 from energax.sampling import Draws, sample
 from energax.spaces import State
 
@@ -31,7 +29,8 @@ class Evaluation:
     log_partition: LogPartition
     """log Z: estimated by annealing where the model is too large to list."""
     exact_log_partition: LogPartition | None
-    """log Z by enumeration, to hold the estimate against; `None` where it is unaffordable."""
+    """log Z in closed form or by enumeration, to hold the estimate against; `None` where neither is
+    affordable."""
     train: LogLikelihood
     """Mean log-likelihood of the training rows looked at."""
     test: LogLikelihood
@@ -88,8 +87,10 @@ def evaluate(
     """
     key = as_key(key)
     check_level(level)
-    check_counts(n_chains=n_chains, n_temperatures=n_temperatures)
-    check_counts(1, n_samples=n_samples, sample_steps=sample_steps, most_rows=most_rows)
+    n_chains = as_count(n_chains, "n_chains", least=2)
+    n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
+    n_samples, most_rows = as_count(n_samples, "n_samples"), as_count(most_rows, "most_rows")
+    sample_steps = as_count(sample_steps, "sample_steps")
     space = energy.space
     train = space.convert(jax.tree.map(np.asarray, train), name="training rows")
     test = space.convert(jax.tree.map(np.asarray, test), name="test rows")
@@ -115,12 +116,10 @@ def evaluate(
             n_temperatures=n_temperatures,
         ),
     )
-    count = n_enumerated(energy)
+    how = exact_method(energy)
     exact = None
-    if count is not None and count <= AFFORDABLE:
-        exact = timed(
-            "enumeration", lambda: log_partition(energy, key=key_exact, method="enumeration")
-        )
+    if how is not None:
+        exact = timed(how, lambda: log_partition(energy, key=key_exact, method=how))
     # Evenly spread, since rows may come sorted.
     n_rows = len(jax.tree.leaves(train)[0])
     spread = np.linspace(0, n_rows - 1, min(n_rows, most_rows)).astype(int)

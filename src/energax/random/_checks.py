@@ -1,4 +1,4 @@
-"""Keys at the door."""
+"""Arguments that every layer checks at the door: keys and counts."""
 
 from typing import Any
 
@@ -16,3 +16,14 @@ def as_key(key: Any) -> Key[Array, ""]:
         got = f"an array of shape {key.shape}" if array else type(key).__name__
         raise ValueError(f"key must be one random key such as ex.key(0), got {got}")
     return key
+
+
+def as_count(value: Any, name: str, *, least: int = 1) -> int:
+    """A Python integer of at least `least`, or a `ValueError` that names it.
+
+    An integer of NumPy becomes one of Python: equinox would take it for an array, and so for a
+    number that a compiled program does not know.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)

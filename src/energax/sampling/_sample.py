@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies import AbstractBipartite, AbstractEnergy, AbstractTractable, unfreeze
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractKernel, BlockGibbs, RandomWalkMetropolis
-from energax.random import as_key
+from energax.random import as_count, as_key
 from energax.sampling._chains import run_chains
 from energax.sampling._draws import Draws
 from energax.spaces import Clamped, State
@@ -67,14 +67,8 @@ def sample(
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"sample needs an energy, got {type(energy).__name__}")
-    for name, value, least in (
-        ("n", n, 1),
-        ("chains", chains, 1),
-        ("warmup", warmup, 0),
-        ("thin", thin, 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    n, chains, thin = as_count(n, "n"), as_count(chains, "chains"), as_count(thin, "thin")
+    warmup = as_count(warmup, "warmup", least=0)
     key = as_key(key)
     if kernel is None and start is None:
         exact = _exact_draws(energy, n, key)

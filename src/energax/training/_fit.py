@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from energax.energies import AbstractEnergy, trainable
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
-from energax.random import as_key
+from energax.random import as_count, as_key
 from energax.spaces import State
 from energax.training._checkpoint import (
     check_path,
@@ -111,8 +111,8 @@ def fit(
     )
     rows = objective.prepare(energy, data)
     n_rows = len(jax.tree.leaves(rows)[0])
-    batch_size = min(_positive(batch_size, "batch_size"), n_rows)
-    _positive(log_every, "log_every")
+    batch_size = min(as_count(batch_size, "batch_size"), n_rows)
+    log_every = as_count(log_every, "log_every")
     per_epoch = n_rows // batch_size
     total = _total_steps(steps, epochs, per_epoch)
     optimizer = _optimizer(objective, optimizer, learning_rate, momentum, weight_decay)
@@ -291,17 +291,11 @@ def _is_number(value: Any) -> bool:
     return number and not isinstance(value, bool)
 
 
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)
-
-
 def _total_steps(steps: int | None, epochs: float | int | None, per_epoch: int) -> int:
     if (steps is None) == (epochs is None):
         raise ValueError("give either steps or epochs")
     if steps is not None:
-        total = _positive(steps, "steps")
+        total = as_count(steps, "steps")
     elif epochs is None or not _is_number(epochs) or not 0 < epochs < math.inf:
         raise ValueError(f"epochs must be a positive number, got {epochs!r}")
     else:

@@ -1,8 +1,9 @@
 """Independent categorical entries."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, Key
 
@@ -29,17 +30,17 @@ class Softmax(AbstractNormalised):
             raise ValueError("logits needs a last axis over the states, got a single number")
 
     @classmethod
-    def from_data(cls, data: Numbers, *, n_states: int, pseudo_count: float = 0.5) -> "Softmax":
+    def from_data(cls, data: Any, space: Categorical, *, pseudo_count: float = 0.5) -> "Softmax":
         """The base-rate model: each entry's own share of every label in rows of data.
 
         `pseudo_count` of each label are added, so that no share is 0.
 
-        **Raises:** `ValueError` for rows that do not hold labels below `n_states`.
+        **Raises:** `ValueError` for rows that are not states of `space`, as labels or one-hot.
         """
         if not pseudo_count > 0:
             raise ValueError(f"pseudo_count must be positive, got {pseudo_count}")
-        rows = Categorical(np.shape(data)[1:], n_states).convert(data)
-        labels = jnp.arange(n_states, dtype=rows.dtype)
+        rows = space.convert(data)
+        labels = jnp.arange(space.n_states, dtype=rows.dtype)
         counts = jnp.stack([jnp.sum(rows == label, 0) for label in labels], -1)
         return cls(jnp.log(counts.astype(float_dtype()) + pseudo_count))
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import is_traced
-from energax.spaces import AbstractSpace, Box, Count, Joint, State
+from energax.spaces import AbstractSpace, Box, Categorical, Clamped, Count, Joint, State
 
 
 class Uniform(AbstractNormalised):
@@ -52,4 +52,11 @@ def _parts(space: AbstractSpace) -> list[AbstractSpace]:
 def _log_volume(space: AbstractSpace) -> Float[Array, ""]:
     if isinstance(space, Box):
         return jnp.sum(jnp.log(space.high - space.low) * jnp.ones(space.shape))
-    return jnp.asarray(math.log(space.cardinality or 1))
+    if isinstance(space, Clamped):
+        # The mask is traced inside a compiled program: there the states can only be counted so.
+        inner = space.space
+        n_values = inner.n_states if isinstance(inner, Categorical) else 2
+        return jnp.sum(jnp.where(space.mask, 0.0, math.log(n_values)))
+    if space.cardinality is None:
+        raise ValueError(f"there is no uniform distribution on {space}")
+    return jnp.asarray(math.log(space.cardinality))

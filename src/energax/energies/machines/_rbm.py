@@ -4,7 +4,6 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies._base import AbstractBipartite, AbstractCentrable
@@ -13,7 +12,7 @@ from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.families import Bernoulli
 from energax.energies.machines._softplus import sum_softplus
-from energax.random import as_key, bernoulli
+from energax.random import as_count, as_key, bernoulli
 from energax.spaces import Binary, Clamped, Joint, Numbers
 
 
@@ -77,9 +76,7 @@ class RBM(AbstractCentrable):
         **Raises:** `ValueError` for sizes that are no positive integers, a key that is none, or a
         base of another size.
         """
-        for name, size in (("n_visible", n_visible), ("n_hidden", n_hidden)):
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(f"{name} must be a positive integer, got {size!r}")
+        n_visible, n_hidden = as_count(n_visible, "n_visible"), as_count(n_hidden, "n_hidden")
         visible_bias = jnp.zeros((n_visible,)) if base is None else base.logits.reshape(-1)
         return cls(
             scale * jax.random.normal(as_key(key), (n_visible, n_hidden)),
