@@ -197,18 +197,21 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds >= 0.095 else f"{1000 * seconds:.2g} ms"
 
 
-def _rounded(value: float) -> str:
-    """One digit, rounded down: what is extrapolated is a lower bound."""
+def _rounded(value: float, digit: Callable[[float], int] = math.floor) -> str:
+    """One digit. A time is rounded down: what is extrapolated is a lower bound."""
     power = 10.0 ** math.floor(math.log10(max(value, 1)))
-    down = math.floor(value / power) * power
-    return f"{down:,.0f}" if value < 1e6 else f"10^{math.floor(math.log10(value))}"
+    return f"{digit(value / power) * power:,.0f}" if value < 1e6 else f"10^{_power(value)}"
+
+
+def _power(value: float) -> int:
+    return math.floor(math.log10(value))
 
 
 def memory(n_bytes: float) -> str:
     """Bytes in words."""
     for unit, size in (("TB", 1e12), ("GB", 1e9)):
         if n_bytes >= size:
-            return f"{_rounded(n_bytes / size)} {unit}"
+            return f"{_rounded(n_bytes / size, round)} {unit}"
     return f"{max(n_bytes, 0) / 1e6:.0f} MB"
 
 
