@@ -185,7 +185,7 @@ def test_init():
         (lambda: ex.RBM(np.full((3, 2), np.nan), np.ones(3), np.ones(2)), ["weights", "finite"]),
         (lambda: ex.RBM(np.ones((3, 2)), [0, np.inf, 0], np.ones(2)), ["visible_bias", "finite"]),
         (lambda: ex.RBM("a", np.ones(3), np.ones(2)), ["weights", "numbers"]),
-        (lambda: ex.RBM.init(ex.key(0), n_visible=0, n_hidden=2), ["n_visible", "positive", "0"]),
+        (lambda: ex.RBM.init(ex.key(0), n_visible=0, n_hidden=2), ["n_visible", "at least 1", "0"]),
         (lambda: ex.RBM.init(ex.key(0), n_visible=2, n_hidden=2.0), ["n_hidden", "2.0"]),
         (lambda: ex.RBM.init(ex.key(0), n_visible=True, n_hidden=2), ["n_visible", "True"]),
         (

@@ -93,7 +93,7 @@ def test_default_bases_fit_the_space():
     held = ex.condition(labels, np.array([1, 0]), np.array([True, False]))
     for space in (ex.Spin(2), ex.Box(2, 0.0, 1.0), held.space, ex.Joint(a=ex.Spin(), b=ex.Box())):
         assert isinstance(default_base(ex.NeuralEnergy(jnp.sum, space), key=ex.key(0)), ex.Uniform)
-    with pytest.raises(ValueError, match="give a base to anneal from"):
+    with pytest.raises(ValueError, match="no base to anneal from is known"):
         default_base(ex.NeuralEnergy(jnp.sum, ex.Count(2)), key=ex.key(0))
 
 
