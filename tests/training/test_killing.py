@@ -23,12 +23,9 @@ def start(checkpoint: Path) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # The program is compiled once for all the processes.
-        env={
-            **os.environ,
-            "JAX_COMPILATION_CACHE_DIR": str(checkpoint.parent / "programs"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        },
+        # Each compiles for itself: JAX's cache of programs, where a process was killed beside it,
+        # has made the next one wait for ever.
+        env={k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"},
     )
 
 

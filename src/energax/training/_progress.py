@@ -1,40 +1,22 @@
 """A progress bar with rate and time left, on standard error."""
 
 from types import TracebackType
+from typing import Any
 
 
 class Bar:
     """Shows steps done, steps a second, time left and one measure; silent if not asked for."""
 
     def __init__(self, total: int, done: int, *, show: bool):
-        from rich.console import Console  # only who trains waits for these
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("[bold]fit"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[measure]}"),
-            console=Console(stderr=True),
-            disable=not show,
-        )
-        self._task = self._progress.add_task(
-            "fit", total=total, completed=done, rate="", measure=""
-        )
+        self._progress: Any = _progress() if show else None
+        if show:
+            self._task = self._progress.add_task(
+                "fit", total=total, completed=done, rate="", measure=""
+            )
 
     def __enter__(self) -> "Bar":
-        self._progress.start()
+        if self._progress is not None:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -43,12 +25,39 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if self._progress is not None:
+            self._progress.stop()
 
     def update(self, done: int, measures: dict[str, float], rate: float) -> None:
         """Show the state after a chunk. `rate` is in steps a second."""
+        if self._progress is None:
+            return
         name = next((n for n in ("loss", "energy_gap", "moment_error") if n in measures), None)
         measure = "" if name is None else f"{name} {measures[name]:.4g}"
         self._progress.update(
             self._task, completed=done, rate=f"{rate:,.0f} steps/s", measure=measure
         )
+
+
+def _progress() -> Any:
+    from rich.console import Console  # only who watches waits for these
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("[bold]fit"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[measure]}"),
+        console=Console(stderr=True),
+    )
