@@ -56,7 +56,7 @@ def sample(
     arrays["energy"] = np.asarray(draws.energy)
 
     with written_aside(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
     result = {
         "samples": path,
         "n": int(draws.energy.size),
