@@ -1,7 +1,7 @@
 """`energax sample`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -52,7 +52,7 @@ def sample(
     check_memory(n * n_entries(energy), f"{n} draws")
     draws = ex.sample(energy, n, key=ex.key(seed), chains=chains, warmup=warmup, thin=thin)
     x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
-    arrays = {name: np.asarray(leaf) for name, leaf in x.items()}
+    arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in x.items()}
     arrays["energy"] = np.asarray(draws.energy)
 
     with written_aside(path) as file:
