@@ -11,8 +11,7 @@ def pairwise_sum(x: Float[Array, " n"]) -> Float[Array, ""]:
 
     Two gains over `jnp.sum`, which XLA on a CPU may do an entry at a time. Rounding grows with
     the logarithm of n (N. Higham, "The accuracy of floating point summation", 1993); and slices
-    are added as vectors: for the norm of the gradient of 784 x 500 weights that saves 0.1 ms of
-    1.4, the whole CD-1 update (benchmarks/rbm.py).
+    are added as vectors, which a training step feels that takes the norm of a large gradient.
     """
     while x.size >= 2 * _SLICES:
         length = x.size // _SLICES

@@ -19,8 +19,8 @@ class MaximumLikelihood(AbstractObjective):
     log Z is the closed form of a normalised energy, or a sum over every state (an RBM: of its
     smaller layer), so the gradient is exact: `loss` is the likelihood itself, in nats a row.
 
-    An energy with some entries observed has no list of its states inside a compiled step: train
-    it without and condition it afterwards.
+    An energy with some entries observed has no list of its states inside a compiled step (but a
+    conditioned RBM has its hidden layer's): train it without and condition it afterwards.
     """
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
