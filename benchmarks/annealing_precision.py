@@ -30,8 +30,8 @@ from rich.table import Table
 import energax as ex
 from energax.diagnostics import log_mean_weight
 from energax.exact import log_partition_enumerated
+from energax.kernels import start_chains, step_chains
 from energax.partition import anneal
-from energax.sampling import start_chains, step_chains
 
 THREADS = 2
 N_VISIBLE, N_HIDDEN = 784, 16

@@ -16,8 +16,7 @@ from scipy import stats
 import energax as ex
 import registry
 from energax.energies import AbstractTractable
-from energax.kernels import MetropolisHastings
-from energax.sampling import start_chains, step_chains
+from energax.kernels import MetropolisHastings, start_chains, step_chains
 
 ALARM = 1e-4
 N_CHAINS = 50_000

@@ -17,8 +17,7 @@ import energax as ex
 import oracles
 import registry
 from energax.energies import AbstractBipartite, unfreeze
-from energax.kernels import AbstractKernel, Info, MetropolisHastings
-from energax.sampling import start_chains, step_chains
+from energax.kernels import AbstractKernel, Info, MetropolisHastings, start_chains, step_chains
 
 ALARM = 1e-4
 N_CHAINS = 1 << 20

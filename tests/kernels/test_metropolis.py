@@ -12,9 +12,8 @@ from enumerated_moves import moves, registered
 from scipy import stats
 
 import energax as ex
-from energax.kernels import MetropolisHastings, RandomWalkMetropolis
+from energax.kernels import MetropolisHastings, RandomWalkMetropolis, start_chains, step_chains
 from energax.random import bernoulli
-from energax.sampling import start_chains, step_chains
 from oracles import refused
 
 ALARM = 1e-4 / 4

@@ -8,7 +8,7 @@ from scipy import stats
 
 import energax as ex
 import registry
-from energax.sampling import start_chains, step_chains
+from energax.kernels import start_chains, step_chains
 
 CASES = {
     ("random walk", "rbm"): registry.DISCRETE["rbm"],

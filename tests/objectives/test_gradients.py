@@ -12,8 +12,8 @@ import oracles
 import registry
 from energax.energies import trainable
 from energax.exact import draw_enumerated
+from energax.kernels import start_chains
 from energax.objectives import PersistentContrastiveDivergence
-from energax.sampling import start_chains
 
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 

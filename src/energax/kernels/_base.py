@@ -25,6 +25,12 @@ class AbstractKernelState(eqx.Module):
     x: eqx.AbstractVar[State]
 
 
+class AbstractTermsState(AbstractKernelState):
+    """A state that keeps the energy's terms at x, so that another `beta` costs no evaluation."""
+
+    terms: eqx.AbstractVar[Any]
+
+
 class AbstractKernel(eqx.Module):
     """A Markov move on one chain. Many chains are `jax.vmap`'s job.
 
@@ -57,3 +63,27 @@ class AbstractKernel(eqx.Module):
     def check(self, energy: AbstractEnergy) -> None:
         """Raise `ValueError` if this kernel cannot move on this energy."""
         return
+
+
+class AbstractTunableKernel(AbstractKernel):
+    """A kernel that finds settings of its own (a step size, a mass, a ladder) in warm-up.
+
+    Tuning ends with the warm-up: from then on the kernel is the one `tune` returned, so that
+    draws come from one fixed Markov chain.
+    """
+
+    @abc.abstractmethod
+    def tune(
+        self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
+    ) -> tuple["AbstractTunableKernel", Any]:
+        """`n_steps` (which may be traced) of all chains, pooled: the tuned kernel, and the chains
+        with states made for it. With no step nothing is tuned."""
+
+
+class AbstractEnsembleKernel(AbstractKernel):
+    """A Markov move on all chains at once: chains packed in the bits of a word, chains last.
+
+    The same methods, on the whole batch: `init` takes x with a leading axis of chains and one
+    key, `step` returns an `Info` with one entry a chain, and the state's `x` is the batch. Chains
+    are independent of each other unless the kernel says otherwise.
+    """

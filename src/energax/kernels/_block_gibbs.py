@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractBipartite, AbstractEnergy, keeps_terms, unfreeze
-from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
+from energax.kernels._base import AbstractKernel, AbstractTermsState, Info
 from energax.spaces import State
 
 
-class BlockGibbsState(AbstractKernelState):
+class BlockGibbsState(AbstractTermsState):
     """x and the energy's terms at it: for an RBM the hidden units' inputs."""
 
     x: State

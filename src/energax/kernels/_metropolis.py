@@ -9,13 +9,13 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
 from energax.energies import AbstractEnergy, keeps_terms
 from energax.energies._parameters import finite_array
-from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
+from energax.kernels._base import AbstractKernel, AbstractTermsState, Info
 from energax.kernels._perturbation import perturb
 from energax.random import bernoulli
 from energax.spaces import State
 
 
-class MetropolisState(AbstractKernelState):
+class MetropolisState(AbstractTermsState):
     """x, its energy, and the energy's terms."""
 
     x: State

@@ -7,10 +7,10 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel
+from energax.kernels import AbstractKernel, start_chains, step_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.sampling import default_kernel, start_chains, step_chains
+from energax.sampling import default_kernel
 from energax.spaces import State
 
 

@@ -6,10 +6,10 @@ import jax
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel
+from energax.kernels import AbstractKernel, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._contrastive_divergence import advance, check_moves
-from energax.sampling import default_kernel, start_chains
+from energax.sampling import default_kernel
 from energax.spaces import State
 
 

@@ -7,11 +7,11 @@ import jax
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel
+from energax.kernels import AbstractKernel, refresh_chains, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
 from energax.objectives._contrastive_divergence import advance, check_moves
-from energax.sampling import default_kernel, start_chains
+from energax.sampling import default_kernel
 from energax.spaces import State
 
 
@@ -67,7 +67,7 @@ class PersistentContrastiveDivergence(AbstractObjective):
     ) -> Step:
         kernel = default_kernel(energy) if self.kernel is None else self.kernel
         # The energy has changed since the chains last moved.
-        chains = jax.vmap(kernel.refresh, in_axes=(None, 0))(energy, state.chains)
+        chains = refresh_chains(energy, kernel, state.chains)
         chains, acceptance = advance(energy, kernel, chains, self.n_steps, key)
         gradient, measures = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state.offsets)

@@ -11,10 +11,16 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.diagnostics import check_level, log_mean_weight
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
-from energax.kernels import AbstractKernel
+from energax.kernels import (
+    AbstractKernel,
+    retemper_chains,
+    start_chains,
+    step_chains,
+    terms_of,
+)
 from energax.partition._estimate import LogPartition
 from energax.random import as_count
-from energax.sampling import default_kernel, start_chains, step_chains
+from energax.sampling import default_kernel
 
 _LEAST_SHARE, _LARGEST_SHARE = 0.05, 0.25
 """Trust ends below this effective share of the chains, or above this share in one chain."""
@@ -145,7 +151,7 @@ def _anneal(
     zero = jnp.zeros((n_chains,), betas.dtype)
 
     def increments(model: AbstractPath, states: Any, beta: Array) -> Float[Array, " chains"]:
-        return jax.vmap(lambda terms: model.log_increment(terms, beta))(states.terms)
+        return jax.vmap(lambda terms: model.log_increment(terms, beta))(terms_of(model, states))
 
     def step(carry, inputs):
         states, total, error, accepted = carry
@@ -157,7 +163,7 @@ def _anneal(
         # A weight of zero stays one: inf - inf is no rounding error.
         error = error + jnp.where(jnp.isfinite(raised), lost, 0.0)
         model = start.at(beta)
-        states = jax.vmap(kernel.retemper, in_axes=(None, 0))(model, states)
+        states = retemper_chains(model, kernel, states)
         states, info = step_chains(model, kernel, states, jax.random.fold_in(key_walk, index))
         return (states, raised, error, accepted + info.acceptance), None
 

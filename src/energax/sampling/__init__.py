@@ -2,8 +2,6 @@
 
 from energax.sampling._chains import Walked as Walked
 from energax.sampling._chains import run_chains as run_chains
-from energax.sampling._chains import start_chains as start_chains
-from energax.sampling._chains import step_chains as step_chains
 from energax.sampling._chains import walk_chains as walk_chains
 from energax.sampling._draws import Draws as Draws
 from energax.sampling._sample import default_kernel as default_kernel

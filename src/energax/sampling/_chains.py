@@ -9,24 +9,8 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel
+from energax.kernels import AbstractKernel, start_chains, step_chains, tune_chains
 from energax.spaces import State
-
-
-def start_chains(
-    energy: AbstractEnergy, kernel: AbstractKernel, x: State, key: Key[Array, ""]
-) -> Any:
-    """Kernel states of chains that start at the rows of `x`."""
-    keys = jax.random.split(key, len(jax.tree.leaves(x)[0]))
-    return jax.vmap(kernel.init, in_axes=(None, 0, 0))(energy, x, keys)
-
-
-def step_chains(
-    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, key: Key[Array, ""]
-) -> tuple[Any, Any]:
-    """One step of every chain, each with randomness of its own."""
-    keys = jax.random.split(key, len(jax.tree.leaves(states)[0]))
-    return jax.vmap(kernel.step, in_axes=(None, 0, 0))(energy, states, keys)
 
 
 class Walked(eqx.Module):
@@ -78,7 +62,7 @@ def run_chains(
     """
     key_init, key_warm, key_run = jax.random.split(key, 3)
     states = start_chains(energy, kernel, x, key_init)
-    states = walk_chains(energy, kernel, states, warmup, key_warm).states
+    kernel, states = tune_chains(energy, kernel, states, warmup, key_warm)
 
     def keep(states, key):
         walked = walk_chains(energy, kernel, states, thin, key)

@@ -1,0 +1,83 @@
+"""Many chains at once: `jax.vmap` over a kernel, or an ensemble kernel's own step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from energax.energies import AbstractEnergy
+from energax.kernels._base import (
+    AbstractEnsembleKernel,
+    AbstractKernel,
+    AbstractTermsState,
+    AbstractTunableKernel,
+    Info,
+)
+from energax.spaces import State
+
+
+def start_chains(
+    energy: AbstractEnergy, kernel: AbstractKernel, x: State, key: Key[Array, ""]
+) -> Any:
+    """Kernel states of chains that start at the rows of `x`."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.init(energy, x, key)
+    keys = jax.random.split(key, len(jax.tree.leaves(x)[0]))
+    return jax.vmap(kernel.init, in_axes=(None, 0, 0))(energy, x, keys)
+
+
+def step_chains(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, key: Key[Array, ""]
+) -> tuple[Any, Info]:
+    """One step of every chain, each with randomness of its own."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.step(energy, states, key)
+    keys = jax.random.split(key, len(jax.tree.leaves(states)[0]))
+    return jax.vmap(kernel.step, in_axes=(None, 0, 0))(energy, states, keys)
+
+
+def refresh_chains(energy: AbstractEnergy, kernel: AbstractKernel, states: Any) -> Any:
+    """The same chains where the energy's parameters have changed."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.refresh(energy, states)
+    return jax.vmap(kernel.refresh, in_axes=(None, 0))(energy, states)
+
+
+def retemper_chains(energy: AbstractEnergy, kernel: AbstractKernel, states: Any) -> Any:
+    """The same chains where only the energy's `beta` has changed."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.retemper(energy, states)
+    return jax.vmap(kernel.retemper, in_axes=(None, 0))(energy, states)
+
+
+def tune_chains(
+    energy: AbstractEnergy,
+    kernel: AbstractKernel,
+    states: Any,
+    n_steps: Array,
+    key: Key[Array, ""],
+) -> tuple[AbstractKernel, Any]:
+    """Warm-up: `n_steps` of every chain, in which a tunable kernel finds its settings.
+
+    `n_steps` may be traced. With no step nothing is tuned.
+    """
+    if isinstance(kernel, AbstractTunableKernel):
+        return kernel.tune(energy, states, n_steps, key)
+
+    def body(i, states):
+        return step_chains(energy, kernel, states, jax.random.fold_in(key, i))[0]
+
+    return kernel, jax.lax.fori_loop(0, n_steps, body, states)
+
+
+def terms_of(energy: AbstractEnergy, states: Any) -> Any:
+    """The energy's terms at every chain's x: from its state if that keeps them."""
+    if isinstance(states, AbstractTermsState):
+        return states.terms
+    return jax.vmap(energy.terms)(states.x)
+
+
+def n_chains_of(states: Any) -> int:
+    """How many chains there are."""
+    return jnp.shape(jax.tree.leaves(states.x)[0])[0]
