@@ -60,6 +60,12 @@ class AbstractKernel(eqx.Module):
         """As `refresh`, where only the energy's `beta` changed: from the kept terms, for free."""
         return self.refresh(energy, state)
 
+    def energy_at(self, energy: AbstractEnergy, state: Any) -> Float[Array, ""]:
+        """E at the state's x, from what the state keeps where it keeps enough."""
+        if isinstance(state, AbstractTermsState):
+            return energy.energy_of(state.terms)
+        return energy.energy(state.x)
+
     def check(self, energy: AbstractEnergy) -> None:
         """Raise `ValueError` if this kernel cannot move on this energy."""
         return

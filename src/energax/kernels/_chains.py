@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels._base import (
@@ -49,6 +49,15 @@ def retemper_chains(energy: AbstractEnergy, kernel: AbstractKernel, states: Any)
     if isinstance(kernel, AbstractEnsembleKernel):
         return kernel.retemper(energy, states)
     return jax.vmap(kernel.retemper, in_axes=(None, 0))(energy, states)
+
+
+def energies_of(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any
+) -> Float[Array, " chains"]:
+    """E at every chain's x."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.energy_at(energy, states)
+    return jax.vmap(kernel.energy_at, in_axes=(None, 0))(energy, states)
 
 
 def tune_chains(

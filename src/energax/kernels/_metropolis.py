@@ -61,6 +61,9 @@ class RandomWalkMetropolis(AbstractKernel):
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
         return _retempered(energy, state)
 
+    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
+        return state.energy
+
 
 class MetropolisHastings(AbstractKernel):
     """Metropolis with any proposal, corrected where going and coming back differ.
@@ -126,6 +129,9 @@ class MetropolisHastings(AbstractKernel):
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
         return _retempered(energy, state)
+
+    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
+        return state.energy
 
 
 def accept_or_stay(

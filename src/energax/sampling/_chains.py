@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel, start_chains, step_chains, tune_chains
+from energax.kernels import AbstractKernel, energies_of, start_chains, step_chains, tune_chains
 from energax.spaces import State
 
 
@@ -21,7 +21,7 @@ class Walked(eqx.Module):
     acceptance: Float[Array, " chains"]
     """The mean acceptance of each chain's steps."""
     energy: Float[Array, " chains"]
-    """E of each chain's last state; NaN where no step was taken."""
+    """E of each chain's last state."""
 
 
 def walk_chains(
@@ -34,14 +34,15 @@ def walk_chains(
     like = jax.eval_shape(lambda s, k: step_chains(energy, kernel, s, k)[1], states, key)
 
     def body(i, carry):
-        states, acceptance, _ = carry
+        # What a step says of the energy is not kept, so XLA leaves it out of the loop.
+        states, acceptance = carry
         states, info = step_chains(energy, kernel, states, jax.random.fold_in(key, i))
-        return states, acceptance + info.acceptance, info.energy
+        return states, acceptance + info.acceptance
 
     none = jnp.zeros(like.acceptance.shape, like.acceptance.dtype)
-    unknown = jnp.full(like.energy.shape, jnp.nan, like.energy.dtype)
-    states, acceptance, last = lax.fori_loop(0, n_steps, body, (states, none, unknown))
-    return Walked(states, acceptance / jnp.maximum(n_steps, 1).astype(acceptance.dtype), last)
+    states, acceptance = lax.fori_loop(0, n_steps, body, (states, none))
+    acceptance = acceptance / jnp.maximum(n_steps, 1).astype(acceptance.dtype)
+    return Walked(states, acceptance, energies_of(energy, kernel, states))
 
 
 @eqx.filter_jit
