@@ -1,7 +1,7 @@
 """The contract of every Markov move."""
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
@@ -34,12 +34,18 @@ class AbstractTermsState(AbstractKernelState):
 class AbstractKernel(eqx.Module):
     """A Markov move on one chain. Many chains are `jax.vmap`'s job.
 
-    A subclass says whether it leaves exp(-E) exactly invariant (`is_exact`), and keeps in its
-    state what it would otherwise compute twice.
+    A subclass says whether it leaves exp(-E) exactly invariant (`is_exact`: a class variable, or
+    a property of a kernel made of others), and keeps in its state what it would otherwise compute
+    twice.
     """
 
-    is_exact: eqx.AbstractClassVar[bool]
-    """Whether exp(-E) is invariant under a step, apart from rounding."""
+    if TYPE_CHECKING:  # a class variable in most kernels, derived in some
+
+        @property
+        def is_exact(self) -> bool: ...
+    else:
+        is_exact: eqx.AbstractVar[bool]
+        """Whether exp(-E) is invariant under a step, apart from rounding."""
 
     @abc.abstractmethod
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> Any:
