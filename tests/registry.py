@@ -33,6 +33,10 @@ def _table(space, seed=0):
     return ex.NeuralEnergy(look_up, space)
 
 
+def _normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
 def _double_well():
     return ex.NeuralEnergy(lambda x: -((x**2 - 1) ** 2), ex.Real())
 
@@ -70,6 +74,21 @@ DISCRETE = {
     "geometric path": lambda: ex.path(ex.Uniform(ex.Spin(3)), _table(ex.Spin(3)), 0.4),
 }
 """Energies over small discrete spaces, each checked against enumeration."""
+
+GRAPHS = {
+    "ising on open rows": lambda: ex.Ising(
+        (2, 3), 0.5, jnp.linspace(-0.6, 0.8, 6).reshape(2, 3), periodic=False
+    ),
+    "ising on an odd torus": lambda: ex.Ising((3, 3), 0.3, 0.1),
+    "ising on a ring": lambda: ex.Ising(4, _normal(0, 4), _normal(1, 4)),
+    "ising on a tube": lambda: ex.Ising((2, 4), _normal(2, 2, 2, 4), 0.2, periodic=(False, True)),
+    "ising on a graph": lambda: ex.Ising(
+        ex.Graph([(0, 1), (1, 2), (2, 0), (3, 2), (3, 4)], 6), _normal(3, 5), _normal(4, 6)
+    ),
+}
+"""Models on lattices and graphs of few sites."""
+
+DISCRETE |= GRAPHS
 
 CONTINUOUS = {
     "gaussian": lambda: ex.Gaussian(jnp.array([0.5, -1.0]), jnp.array([0.7, 1.5])),

@@ -11,6 +11,9 @@ from energax.energies import Bernoulli as Bernoulli
 from energax.energies import Exponential as Exponential
 from energax.energies import ExponentialFamily as ExponentialFamily
 from energax.energies import Gaussian as Gaussian
+from energax.energies import Graph as Graph
+from energax.energies import Ising as Ising
+from energax.energies import Lattice as Lattice
 from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy
 from energax.energies import Poisson as Poisson

@@ -72,6 +72,9 @@ MODELS = {
     "Poisson": lambda: energies.Poisson(jnp.array([0.5, 3.0])),
     "Softmax": lambda: energies.Softmax(normal(4, 2, 3)),
     "Uniform": lambda: energies.Uniform(spaces.Box(2, -1.0, 1.0)),
+    "Graph": lambda: energies.Graph([(0, 1), (2, 1), (2, 0), (3, 2)], 5),
+    "Lattice": lambda: energies.Lattice((3, 4), periodic=(True, False)),
+    "Ising": lambda: energies.Ising((2, 3), 0.3, normal(6, 2, 3), periodic=False),
     "ExponentialFamily": lambda: energies.ExponentialFamily(
         moments, jnp.array([0.1, -0.5]), spaces.Real(3)
     ),

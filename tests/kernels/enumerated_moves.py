@@ -82,6 +82,16 @@ class _Uniform:
         return self.tape.coins(jnp.broadcast_to(jnp.clip(p, 0.0, 1.0), self.shape))
 
 
+def _unrolled(f, init, xs=None, length=None, **kwargs):
+    """`jax.lax.scan` with each turn traced apart, so that each has draws of its own."""
+    n = length if xs is None else len(jax.tree.leaves(xs)[0])
+    carry, kept = init, []
+    for i in range(n):
+        carry, y = f(carry, jax.tree.map(lambda leaf, i=i: leaf[i], xs))
+        kept.append(y)
+    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+
+
 @contextlib.contextmanager
 def _played(tape: _Tape):
     def uniform(key, shape=(), dtype=None):
@@ -100,7 +110,10 @@ def _played(tape: _Tape):
 
     others = ("normal", "bernoulli", "categorical", "choice", "bits", "exponential", "gumbel")
     replaced = {"uniform": uniform, "randint": randint, "rademacher": rademacher}
-    with mock.patch.multiple(jax.random, **replaced, **dict.fromkeys(others, refused)):
+    with (
+        mock.patch.multiple(jax.random, **replaced, **dict.fromkeys(others, refused)),
+        mock.patch.object(jax.lax, "scan", _unrolled),
+    ):
         yield
 
 

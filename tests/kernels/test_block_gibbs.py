@@ -9,7 +9,7 @@ import energax as ex
 import registry
 
 
-def test_it_takes_energies_with_two_layers_and_refuses_others():
+def test_it_takes_energies_with_blocks_and_refuses_others():
     takes = {energy for kernel, energy in pairs() if kernel == "block gibbs"}
     assert takes == {
         "rbm",
@@ -18,6 +18,7 @@ def test_it_takes_energies_with_two_layers_and_refuses_others():
         "annealed rbm",
         "rbm times rbm",
         "frozen rbm",
+        *registry.GRAPHS,
     }
     with pytest.raises(ValueError, match="two layers"):
         ex.BlockGibbs().check(registry._table(ex.Spin(3)))

@@ -1,6 +1,7 @@
 """E(x): the base, closed-form families, machines, networks, and the algebra of them."""
 
 from energax.energies._base import AbstractBipartite as AbstractBipartite
+from energax.energies._base import AbstractBlocked as AbstractBlocked
 from energax.energies._base import AbstractCentrable as AbstractCentrable
 from energax.energies._base import AbstractEnergy as AbstractEnergy
 from energax.energies._base import AbstractNormalised as AbstractNormalised
@@ -33,6 +34,9 @@ from energax.energies.families import MultivariateGaussian as MultivariateGaussi
 from energax.energies.families import Poisson as Poisson
 from energax.energies.families import Softmax as Softmax
 from energax.energies.families import Uniform as Uniform
+from energax.energies.graphs import Graph as Graph
+from energax.energies.graphs import Ising as Ising
+from energax.energies.graphs import Lattice as Lattice
 from energax.energies.machines import RBM as RBM
 from energax.energies.machines import AnnealedRBM as AnnealedRBM
 from energax.energies.machines import ConditionedRBM as ConditionedRBM

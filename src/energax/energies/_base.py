@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
 from energax.spaces import AbstractSpace, Joint, State
 
@@ -141,6 +141,19 @@ class AbstractBipartite(AbstractEnergy):
     @abc.abstractmethod
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         """log of the sum over v of exp(-E(v, h)): the marginal of h, unnormalised."""
+
+
+class AbstractBlocked(AbstractEnergy):
+    """An energy that redraws all its entries in blocks that are independent given the rest."""
+
+    @abc.abstractmethod
+    def sweep(self, x: State, key: Key[Array, ""], held: Bool[Array, "..."] | None = None) -> State:
+        """Every entry of x drawn once from its distribution given all others.
+
+        **Arguments:**
+
+        - `held`: entries that are true in it stay as they are in x.
+        """
 
 
 class AbstractCentrable(AbstractBipartite):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from energax.exact._summing import pairwise_sum
+from energax.energies._summing import pairwise_sum
 
 LARGEST = 2**32
 """How many states 32 bits number."""

@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from energax.energies import AbstractBipartite, AbstractEnergy, AbstractTractable, unfreeze
+from energax.energies import (
+    AbstractBipartite,
+    AbstractBlocked,
+    AbstractEnergy,
+    AbstractTractable,
+    unfreeze,
+)
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractKernel, BlockGibbs, RandomWalkMetropolis
 from energax.random import as_count, as_key
@@ -22,7 +28,7 @@ _FEW_STATES = 2**14
 
 def default_kernel(energy: AbstractEnergy) -> AbstractKernel:
     """The Markov move that suits an energy best."""
-    if isinstance(unfreeze(energy), AbstractBipartite):
+    if isinstance(unfreeze(energy), AbstractBipartite | AbstractBlocked):
         return BlockGibbs()
     return RandomWalkMetropolis()
 

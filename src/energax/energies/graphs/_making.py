@@ -1,0 +1,68 @@
+"""Graphs and couplings from whatever a user has."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from energax.energies.graphs._graph import Graph, from_networkx, from_sparse
+from energax.energies.graphs._lattice import Lattice
+
+
+def as_graph(graph: Any, periodic: Any) -> tuple[Lattice | Graph, np.ndarray | None]:
+    """A graph, and its edges' own couplings where it came with some."""
+    if _is_shape(graph):
+        return Lattice(graph, periodic), None
+    if periodic is not True:
+        raise ValueError("periodic is for a lattice given by its shape: leave it out")
+    if isinstance(graph, Lattice | Graph):
+        return graph, None
+    module = type(graph).__module__.split(".")[0]
+    if module == "networkx":
+        made, weights = from_networkx(graph)
+        return made, None if (weights == 1).all() else weights
+    if module == "scipy":
+        return from_sparse(graph)
+    return Graph(graph), None
+
+
+def _is_shape(graph: Any) -> bool:
+    if isinstance(graph, int | np.integer):
+        return True
+    return isinstance(graph, tuple) and all(isinstance(n, int | np.integer) for n in graph)
+
+
+def check_values(
+    graph: Lattice | Graph, coupling: Array, field: Array, states: tuple[int, ...]
+) -> None:
+    """Raise `ValueError` unless couplings and fields fit the graph."""
+    shapes = [(), (graph.n_edges,)]
+    if isinstance(graph, Lattice):
+        shapes.append((len(graph.shape), *graph.shape))
+    if coupling.shape not in shapes:
+        raise ValueError(
+            f"coupling must have one of the shapes {', '.join(map(str, shapes))}, got"
+            f" {coupling.shape}"
+        )
+    fitting = [states, (*graph.shape, *states)]
+    if field.shape not in fitting:
+        raise ValueError(
+            f"field must have one of the shapes {', '.join(map(str, fitting))}, got {field.shape}"
+        )
+
+
+def per_bond(lattice: Lattice, coupling: Array) -> Array:
+    """Couplings of shape (axes, *shape), zeros where a bond would lead out of an open end."""
+    if coupling.ndim != 1:
+        return coupling
+    bonds, start = [], 0
+    for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True)):
+        shape = list(lattice.shape)
+        shape[axis] = n if wraps else n - 1
+        size = int(np.prod(shape))
+        part = coupling[start : start + size].reshape(shape)
+        start += size
+        padding = [(0, lattice.shape[a] - m) for a, m in enumerate(shape)]
+        bonds.append(jnp.pad(part, padding))
+    return jnp.stack(bonds)
