@@ -109,6 +109,12 @@ CONTINUOUS = {
     "squared network": lambda: ex.NeuralEnergy(
         lambda x: jnp.exp(-(x**2)), ex.Real(), positive="square"
     ),
+    "two double wells": lambda: ex.DoubleWell(jnp.array([1.0, 3.0]), jnp.array([1.0, 0.7])),
+    "ring": lambda: ex.Ring(1.0, 0.2),
+    "banana": lambda: ex.Banana(0.5, scale=1.0, width=0.5),
+    "funnel": lambda: ex.Funnel(2, 0.5),
+    "mueller brown": lambda: ex.MuellerBrown() ** 0.05,
+    "many gaussians": lambda: ex.GaussianMixture.ring(3, radius=2.0),
 }
 """Energies over real states in one or two dimensions, each checked against a grid."""
 

@@ -31,6 +31,11 @@ GRID = {
     "tempered gaussian": (-23.0, 23.0),
     "gaussian mixture": (-7.0, 9.5),
     "uniform box": (-1.0, 3.0),
+    "two double wells": (-3.0, 3.0),
+    "ring": (-2.6, 2.6),
+    "banana": ([-8.0, -5.0], [8.0, 33.0]),
+    "funnel": ([-4.0, -25.0], [4.0, 25.0]),
+    "many gaussians": (-6.5, 6.5),
 }
 """Where the density of a tractable energy lies, to within 1e-14."""
 
@@ -211,6 +216,12 @@ TRAINED = {
     "tempered gaussian": [".inner.log_scale", ".inner.mean"],
     "box": [],
     "uniform box": [],
+    "two double wells": [".log_distance", ".log_height"],
+    "ring": [".log_radius", ".log_width"],
+    "banana": [".bend", ".location", ".log_scale", ".log_width", ".offset"],
+    "funnel": [".log_scale"],
+    "mueller brown": [],
+    "many gaussians": [".log_scales", ".log_weights", ".means"],
     "poisson": [".log_rate"],
 }
 

@@ -63,13 +63,19 @@ MODELS = {
     "Clamped": lambda: spaces.Clamped(
         spaces.Binary(3), jnp.array([1.0, 0.0, 0.0]), jnp.array([True, False, True])
     ),
+    "Banana": lambda: energies.Banana(0.1),
     "Bernoulli": lambda: BERNOULLI,
+    "DoubleWell": lambda: energies.DoubleWell(jnp.array([1.0, 3.0])),
     "Exponential": lambda: energies.Exponential(jnp.array([0.5, 2.0])),
+    "Funnel": lambda: energies.Funnel(4),
     "Gaussian": lambda: GAUSSIAN,
+    "GaussianMixture": lambda: energies.GaussianMixture.ring(3),
+    "MuellerBrown": lambda: energies.MuellerBrown(),
     "MultivariateGaussian": lambda: energies.MultivariateGaussian(
         jnp.zeros(2), jnp.array([[2.0, 0.3], [0.3, 1.0]])
     ),
     "Poisson": lambda: energies.Poisson(jnp.array([0.5, 3.0])),
+    "Ring": lambda: energies.Ring(),
     "Softmax": lambda: energies.Softmax(normal(4, 2, 3)),
     "Uniform": lambda: energies.Uniform(spaces.Box(2, -1.0, 1.0)),
     "Graph": lambda: energies.Graph([(0, 1), (2, 1), (2, 0), (3, 2)], 5),

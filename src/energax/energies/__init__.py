@@ -26,6 +26,12 @@ from energax.energies.algebra import path as path
 from energax.energies.algebra import product as product
 from energax.energies.algebra import temper as temper
 from energax.energies.algebra import unfreeze as unfreeze
+from energax.energies.densities import Banana as Banana
+from energax.energies.densities import DoubleWell as DoubleWell
+from energax.energies.densities import Funnel as Funnel
+from energax.energies.densities import GaussianMixture as GaussianMixture
+from energax.energies.densities import MuellerBrown as MuellerBrown
+from energax.energies.densities import Ring as Ring
 from energax.energies.families import Bernoulli as Bernoulli
 from energax.energies.families import Exponential as Exponential
 from energax.energies.families import ExponentialFamily as ExponentialFamily

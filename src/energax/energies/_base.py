@@ -21,13 +21,13 @@ class AbstractEnergy(eqx.Module):
     import energax as ex
     import jax.numpy as jnp
 
-    class DoubleWell(ex.AbstractEnergy):
+    class Quartic(ex.AbstractEnergy):
         space: ex.Real = ex.Real()
 
         def energy(self, x):
-            return 4 * (x**2 - 1) ** 2
+            return x**4
 
-    DoubleWell().score(jnp.array(1.5))
+    Quartic().score(jnp.array(1.5))
     ```
     """
 

@@ -36,14 +36,14 @@ def register(cls: _Class, *, infinite: tuple[str, ...] = ()) -> _Class:
     from energax import io
 
     @io.register
-    class DoubleWell(ex.AbstractEnergy):
+    class Quartic(ex.AbstractEnergy):
         space: ex.Real = ex.Real()
 
         def energy(self, x):
-            return 4 * (x**2 - 1) ** 2
+            return x**4
 
-    io.save(DoubleWell(), "well.energax")
-    io.load("well.energax")
+    io.save(Quartic(), "quartic.energax")
+    io.load("quartic.energax")
     ```
     """
     given: Any = cls
