@@ -38,6 +38,7 @@ from energax.kernels import AbstractKernel as AbstractKernel
 from energax.kernels import BlockGibbs as BlockGibbs
 from energax.kernels import MetropolisHastings as MetropolisHastings
 from energax.kernels import RandomWalkMetropolis as RandomWalkMetropolis
+from energax.kernels import ReplicaExchange as ReplicaExchange
 from energax.objectives import AbstractObjective as AbstractObjective
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence
 from energax.objectives import MaximumEntropy as MaximumEntropy

@@ -15,5 +15,9 @@ from energax.kernels._chains import start_chains as start_chains
 from energax.kernels._chains import step_chains as step_chains
 from energax.kernels._chains import terms_of as terms_of
 from energax.kernels._chains import tune_chains as tune_chains
+from energax.kernels._ladder import LadderReport as LadderReport
+from energax.kernels._ladder import ladder_report as ladder_report
 from energax.kernels._metropolis import MetropolisHastings as MetropolisHastings
 from energax.kernels._metropolis import RandomWalkMetropolis as RandomWalkMetropolis
+from energax.kernels._replica_exchange import ReplicaExchange as ReplicaExchange
+from energax.kernels._replica_exchange import ReplicaExchangeState as ReplicaExchangeState
