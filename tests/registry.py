@@ -113,6 +113,7 @@ CONTINUOUS = {
     "ring": lambda: ex.Ring(1.0, 0.2),
     "banana": lambda: ex.Banana(0.5, scale=1.0, width=0.5),
     "funnel": lambda: ex.Funnel(2, 0.5),
+    "gaussian mrf": lambda: ex.GaussianMRF([(0, 1)], 0.8, mass=[0.5, 1.0], mean=[1.0, -1.0]),
     "mueller brown": lambda: ex.MuellerBrown() ** 0.05,
     "many gaussians": lambda: ex.GaussianMixture.ring(3, radius=2.0),
 }

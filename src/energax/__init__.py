@@ -15,6 +15,7 @@ from energax.energies import ExponentialFamily as ExponentialFamily
 from energax.energies import Funnel as Funnel
 from energax.energies import Gaussian as Gaussian
 from energax.energies import GaussianMixture as GaussianMixture
+from energax.energies import GaussianMRF as GaussianMRF
 from energax.energies import Graph as Graph
 from energax.energies import Ising as Ising
 from energax.energies import Lattice as Lattice

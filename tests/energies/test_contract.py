@@ -35,6 +35,7 @@ GRID = {
     "ring": (-2.6, 2.6),
     "banana": ([-8.0, -5.0], [8.0, 33.0]),
     "funnel": ([-4.0, -25.0], [4.0, 25.0]),
+    "gaussian mrf": (-8.0, 9.0),
     "many gaussians": (-6.5, 6.5),
 }
 """Where the density of a tractable energy lies, to within 1e-14."""
@@ -220,6 +221,7 @@ TRAINED = {
     "ring": [".log_radius", ".log_width"],
     "banana": [".bend", ".location", ".log_scale", ".log_width", ".offset"],
     "funnel": [".log_scale"],
+    "gaussian mrf": [".coupling", ".mass", ".mean"],
     "mueller brown": [],
     "many gaussians": [".log_scales", ".log_weights", ".means"],
     "poisson": [".log_rate"],

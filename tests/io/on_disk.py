@@ -69,6 +69,7 @@ MODELS = {
     "Exponential": lambda: energies.Exponential(jnp.array([0.5, 2.0])),
     "Funnel": lambda: energies.Funnel(4),
     "Gaussian": lambda: GAUSSIAN,
+    "GaussianMRF": lambda: energies.GaussianMRF((3, 4), mass=normal(8, 3, 4) ** 2),
     "GaussianMixture": lambda: energies.GaussianMixture.ring(3),
     "MuellerBrown": lambda: energies.MuellerBrown(),
     "MultivariateGaussian": lambda: energies.MultivariateGaussian(

@@ -40,6 +40,7 @@ from energax.energies.families import MultivariateGaussian as MultivariateGaussi
 from energax.energies.families import Poisson as Poisson
 from energax.energies.families import Softmax as Softmax
 from energax.energies.families import Uniform as Uniform
+from energax.energies.graphs import GaussianMRF as GaussianMRF
 from energax.energies.graphs import Graph as Graph
 from energax.energies.graphs import Ising as Ising
 from energax.energies.graphs import Lattice as Lattice

@@ -1,0 +1,358 @@
+"""Gaussian Markov random fields: normal vectors with a sparse precision."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+from scipy.sparse import coo_array
+
+from energax.energies._base import AbstractBlocked, AbstractEnergy, AbstractTractable
+from energax.energies._parameters import finite_array, is_traced
+from energax.energies._summing import pairwise_sum
+from energax.energies.algebra._rules import POWER, PRODUCT
+from energax.energies.algebra._shifted import Shifted
+from energax.energies.graphs._checkerboard import couplings, join, neighbours, split
+from energax.energies.graphs._graph import Graph, from_sparse
+from energax.energies.graphs._lattice import Lattice
+from energax.energies.graphs._making import as_graph, per_bond
+from energax.energies.graphs._precision import (
+    Factor,
+    backward,
+    band_width,
+    eigenvalues,
+    factor,
+    forward,
+    is_positive_definite,
+    log_determinant,
+    narrow_order,
+    transform,
+)
+from energax.spaces import Numbers, Real
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class GaussianMRF(AbstractTractable, AbstractBlocked):
+    """A normal vector whose precision Q is as sparse as a graph:
+
+    E(x) = 1/2 sum over nodes i of a_i (x_i - m_i)^2
+           + 1/2 sum over edges ij of w_ij ((x_i - m_i) - (x_j - m_j))^2
+
+    that is Q = diag(a) + the weighted Laplacian of the graph, and with equal masses a = kappa^2
+    and weights of 1 the free field. log Z and draws are exact: on a lattice with one mass and one
+    weight by Fourier and cosine transforms, otherwise by a Cholesky factor of the banded Q.
+
+    **Arguments:**
+
+    - `graph`: as of `Ising`: a shape (for a lattice), a `Lattice`, a `Graph`, an array of edges,
+      a networkx graph or a symmetric scipy.sparse matrix (its entries are the weights w).
+    - `coupling`: w, one number, one per edge in the order of `graph.edges`, or on a lattice an
+      array of shape (axes, *shape), as of `Ising`. 1 if `None`.
+    - `mass`: a, the sum of each row of Q, one number or one a node.
+    - `mean`: m, one number or one a node.
+    - `periodic`: of a lattice given by its shape, whether it wraps; one boolean, or one an axis.
+
+    **Raises:** `ValueError` if the graph is not valid, the numbers do not fit it, or Q is not
+    positive definite.
+
+    ```python
+    import energax as ex
+
+    field = ex.GaussianMRF((32, 32), mass=0.1)
+    ex.log_partition(field, key=ex.key(0)).value
+    ```
+
+    Source: H. Rue and L. Held, "Gaussian Markov random fields" (2005).
+    """
+
+    graph: Lattice | Graph
+    coupling: Float[Array, "..."]
+    mass: Float[Array, "..."]
+    mean: Float[Array, "..."]
+    position: Int[Array, " nodes"] | None
+    """Each node's place in the band that is factored; `None` where transforms do it."""
+    width: int = eqx.field(static=True)
+    """Of a block of the band."""
+
+    def __init__(
+        self,
+        graph: Any,
+        coupling: Numbers | None = None,
+        mass: Numbers = 1.0,
+        mean: Numbers = 0.0,
+        periodic: Any = True,
+    ):
+        self.graph, weights = as_graph(graph, periodic)
+        if weights is not None and coupling is not None:
+            raise ValueError("coupling must be left out: the matrix or graph holds the weights")
+        given = coupling if weights is None else weights
+        self.coupling = finite_array(1.0 if given is None else given, "coupling")
+        dtype = self.coupling.dtype
+        self.mass = finite_array(mass, "mass").astype(dtype)
+        self.mean = finite_array(mean, "mean").astype(dtype)
+        self.position, self.width = None, 0
+        if not self._is_uniform:
+            position, self.width = narrow_order(np.asarray(self.graph.edges), self.graph.n_nodes)
+            self.position = jnp.asarray(position)
+
+    def __check_init__(self):
+        n, shape = self.graph.n_nodes, self.graph.shape
+        fitting = [(), (self.graph.n_edges,)]
+        if isinstance(self.graph, Lattice):
+            fitting.append((len(shape), *shape))
+        for name, array, shapes in (
+            ("coupling", self.coupling, fitting),
+            ("mass", self.mass, [(), shape]),
+            ("mean", self.mean, [(), shape]),
+        ):
+            if array.shape not in shapes:
+                listed = ", ".join(map(str, shapes))
+                raise ValueError(f"{name} must have one of the shapes {listed}, got {array.shape}")
+        if (self.position is None) != self._is_uniform:
+            raise ValueError("a band is for graphs, and for lattices with more than one weight")
+        if is_traced(*jax.tree.leaves(self)):
+            return
+        if self.position is None:
+            with jax.ensure_compile_time_eval():
+                low = eigenvalues(self.graph, self.coupling, self.mass).min()
+            definite = bool(low > 0)
+        else:
+            edges, position = np.asarray(self.graph.edges), np.asarray(self.position)
+            if not np.array_equal(np.sort(position), np.arange(n)):
+                raise ValueError("position must hold every place once")
+            if self.width < 1 or (self.width < n and band_width(edges, position) > self.width):
+                raise ValueError(f"the band is wider than {self.width}")
+            with jax.ensure_compile_time_eval():
+                off = np.broadcast_to(-np.asarray(self._by_edge(), float), (len(edges),))
+            mass = np.broadcast_to(np.asarray(self.mass, float), shape).reshape(-1)
+            definite = is_positive_definite(edges, off, mass, position)
+        if not definite:
+            raise ValueError(
+                "the precision must be positive definite, got one with an eigenvalue of 0 or less:"
+                " raise mass"
+            )
+
+    @classmethod
+    def from_precision(cls, matrix: Any, mean: Numbers = 0.0) -> "GaussianMRF":
+        """The field with this precision: a symmetric matrix, scipy.sparse or dense.
+
+        **Raises:** `ValueError` if it is not symmetric positive definite.
+        """
+        try:
+            entries = coo_array(matrix).tocsr().tocoo()
+        except (TypeError, ValueError):
+            raise ValueError("the precision must be a matrix of numbers") from None
+        if len(entries.shape) != 2 or entries.shape[0] != entries.shape[1]:
+            raise ValueError(f"the precision must be square, got shape {entries.shape}")
+        if not np.isfinite(entries.data).all():
+            raise ValueError("the precision must be finite")
+        beside = entries.row != entries.col
+        i, j, value = (a[beside] for a in (entries.row, entries.col, entries.data))
+        graph, weights = from_sparse(coo_array((value, (i, j)), shape=entries.shape))
+        rows = np.asarray(entries.sum(1), float).reshape(-1)
+        return cls(graph, -weights.astype(float), rows, mean)
+
+    @property
+    def space(self) -> Real:
+        return Real(self.graph.shape)
+
+    @property
+    def _is_uniform(self) -> bool:
+        one = self.coupling.ndim == self.mass.ndim == 0
+        return one and isinstance(self.graph, Lattice)
+
+    def _by_edge(self) -> Array:
+        """Weights in the order of `graph.edges`, or the one they share."""
+        if isinstance(self.graph, Lattice) and self.coupling.ndim > 1:
+            parts = [
+                _cut(self.coupling[axis], (0, n if wraps else n - 1), axis).reshape(-1)
+                for axis, (n, wraps) in enumerate(
+                    zip(self.graph.shape, self.graph.periodic, strict=True)
+                )
+            ]
+            return jnp.concatenate(parts)
+        return self.coupling
+
+    def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+        coupling, mass = self.coupling.astype(x.dtype), self.mass.astype(x.dtype)
+        d = x - self.mean.astype(x.dtype)
+        total = pairwise_sum((mass * jnp.square(d)).reshape(-1))
+        if isinstance(self.graph, Graph):
+            i, j = self.graph.edges[:, 0], self.graph.edges[:, 1]
+            return 0.5 * (total + pairwise_sum(coupling * jnp.square(d[i] - d[j])))
+        bonds = per_bond(self.graph, coupling)
+        for axis, wraps in enumerate(self.graph.periodic):
+            n = d.shape[axis]
+            pieces = [((0, n - 1), (1, n))] + ([((n - 1, n), (0, 1))] if wraps else [])
+            for here, there in pieces:
+                apart = jnp.square(_cut(d, here, axis) - _cut(d, there, axis))
+                weight = coupling if coupling.ndim == 0 else _cut(bonds[axis], here, axis)
+                total = total + pairwise_sum((weight * apart).reshape(-1))
+        return 0.5 * total
+
+    def _factor(self) -> tuple[Factor, Array]:
+        assert self.position is not None
+        edges, n = jnp.asarray(self.graph.edges), self.graph.n_nodes
+        weights = jnp.broadcast_to(self._by_edge(), edges.shape[:1])
+        diagonal = jnp.broadcast_to(self.mass, self.graph.shape).reshape(-1)
+        diagonal = diagonal + _sums_at_nodes(edges, weights, n)
+        return factor(edges, self.position, self.width, -weights, diagonal), self.position
+
+    def log_normaliser(self) -> Float[Array, ""]:
+        with jax.default_matmul_precision("highest"):
+            if self.position is None:
+                values = eigenvalues(self._lattice, self.coupling, self.mass)
+                log_det = pairwise_sum(jnp.log(values).reshape(-1))
+            else:
+                log_det = log_determinant(self._factor()[0])
+        return 0.5 * (self.graph.n_nodes * _LOG_2PI - log_det)
+
+    def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
+        with jax.default_matmul_precision("highest"):
+            if self.position is None:
+                values = eigenvalues(self._lattice, self.coupling, self.mass)
+                z = jax.random.normal(key, values.shape, values.dtype)
+                return self.mean + transform(self._lattice, z / jnp.sqrt(values), inverse=True)
+            made, position = self._factor()
+            z = jax.random.normal(key, made.diagonal.shape[:2], made.diagonal.dtype)
+            return self.mean + backward(made, z, position).reshape(self.graph.shape)
+
+    @property
+    def _lattice(self) -> Lattice:
+        assert isinstance(self.graph, Lattice)
+        return self.graph
+
+    def _solved(self, b: Array) -> Array:
+        """Q^-1 b."""
+        if self.position is None:
+            values = eigenvalues(self._lattice, self.coupling, self.mass)
+            return transform(self._lattice, transform(self._lattice, b) / values, inverse=True)
+        made, position = self._factor()
+        return backward(made, forward(made, b.reshape(-1), position), position).reshape(b.shape)
+
+    def _times(self, x: Array) -> Array:
+        """Q x: the gradient of the energy about 0."""
+        about_zero = eqx.tree_at(lambda e: e.mean, self, jnp.zeros_like(self.mean))
+        return jax.grad(about_zero.energy)(x)
+
+    def sweep(
+        self,
+        x: Float[Array, "..."],
+        key: Key[Array, ""],
+        held: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "..."]:
+        d = x - self.mean.astype(x.dtype)
+        if isinstance(self.graph, Lattice) and self.graph.coloured is None:
+            new = self._sweep_checkerboard(self.graph, d, key, held)
+        else:
+            graph = self.graph.coloured if isinstance(self.graph, Lattice) else self.graph
+            assert graph is not None
+            flat = None if held is None else held.reshape(-1)
+            new = self._sweep_blocks(graph, d.reshape(-1), key, flat).reshape(x.shape)
+        new = new + self.mean.astype(x.dtype)
+        return new if held is None else jnp.where(held, x, new)
+
+    def _sweep_checkerboard(
+        self, lattice: Lattice, d: Array, key: Key[Array, ""], held: Array | None
+    ) -> Array:
+        halves = list(split(lattice, d))
+        mass = jnp.broadcast_to(self.mass.astype(d.dtype), d.shape)
+        masses, kept = split(lattice, mass), None if held is None else split(lattice, held)
+        coupling = self.coupling.astype(d.dtype)
+        for colour, key_colour in enumerate(jax.random.split(key, 2)):
+            around = neighbours(lattice, halves[1 - colour], colour)
+            # 1 where there is a neighbour, 0 beyond an open end.
+            weights = neighbours(lattice, jnp.ones_like(halves[0]), colour)
+            if coupling.ndim == 0:
+                weights = [coupling * there for there in weights]
+            else:
+                bonds = couplings(lattice, per_bond(lattice, coupling), colour)
+                weights = [w * there for w, there in zip(bonds, weights, strict=True)]
+            pull = sum(w * other for w, other in zip(weights, around, strict=True))
+            new = _drawn(pull, masses[colour] + sum(weights), key_colour)
+            halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
+        return join(lattice, *halves)
+
+    def _sweep_blocks(
+        self, graph: Graph, d: Array, key: Key[Array, ""], held: Array | None
+    ) -> Array:
+        n, none = graph.n_nodes, jnp.zeros((1,), d.dtype)
+        coupling = jnp.broadcast_to(self._by_edge().astype(d.dtype), (graph.n_edges,))
+        coupling = jnp.concatenate([coupling, none])
+        mass = jnp.broadcast_to(self.mass.astype(d.dtype), self.graph.shape).reshape(-1)
+        mass = jnp.concatenate([mass, none + 1])
+        padded = jnp.concatenate([d, none])
+        for each, tables in enumerate(graph.blocks):
+            key_level = jax.random.fold_in(key, each)
+
+            def update(padded, block, key_level=key_level):
+                index, (nodes, around, leading) = block
+                weights = coupling[leading]
+                pull = jnp.sum(weights * padded[around], -1)
+                precision = mass[nodes] + jnp.sum(weights, -1)
+                new = _drawn(pull, precision, jax.random.fold_in(key_level, index))
+                free = nodes < n
+                if held is not None:
+                    free = free & ~held[jnp.minimum(nodes, n - 1)]
+                return padded.at[jnp.where(free, nodes, n + 1)].set(new, mode="drop"), None
+
+            padded, _ = jax.lax.scan(update, padded, (jnp.arange(len(tables[0])), tables))
+        return padded[:n]
+
+
+def _drawn(pull: Array, precision: Array, key: Key[Array, ""]) -> Array:
+    """Entries with this precision given their neighbours' weighted sum."""
+    z = jax.random.normal(key, pull.shape, pull.dtype)
+    return pull / precision + z / jnp.sqrt(precision)
+
+
+def _cut(a: Array, between: tuple[int, int], axis: int) -> Array:
+    return jax.lax.slice_in_dim(a, *between, axis=axis)
+
+
+def _sums_at_nodes(edges: Array, weights: Array, n: int) -> Array:
+    sums = jnp.zeros((n,), weights.dtype)
+    return sums.at[edges[:, 0]].add(weights).at[edges[:, 1]].add(weights)
+
+
+def _product(a: GaussianMRF, b: GaussianMRF) -> AbstractEnergy | None:
+    if not _same_graph(a.graph, b.graph):
+        return None
+    with_band = b if a.position is None else a
+    shapes = {w.shape for w in (a.coupling, b.coupling)}
+    if len(shapes - {()}) > 1:  # in two of the ways to give weights
+        return None
+    shape = a.graph.shape
+    right = sum(e._times(jnp.broadcast_to(e.mean, shape)) for e in (a, b))
+    merged = eqx.tree_at(
+        lambda e: (e.coupling, e.mass), with_band, (a.coupling + b.coupling, a.mass + b.mass)
+    )
+    mean = merged._solved(right)
+    merged = eqx.tree_at(lambda e: e.mean, merged, mean)
+    return Shifted(merged, a.energy(mean) + b.energy(mean))
+
+
+def _same_graph(a: Lattice | Graph, b: Lattice | Graph) -> bool:
+    if isinstance(a, Lattice) or isinstance(b, Lattice):
+        return (
+            isinstance(a, Lattice)
+            and isinstance(b, Lattice)
+            and ((a.shape, a.periodic) == (b.shape, b.periodic))
+        )
+    if a.edges is b.edges or is_traced(a.edges, b.edges):
+        return a.edges is b.edges
+    return a.n_nodes == b.n_nodes and np.array_equal(a.edges, b.edges)
+
+
+def _power(a: GaussianMRF, beta: Array) -> GaussianMRF | None:
+    if not is_traced(beta) and np.asarray(beta) == 0:
+        return None  # flat: no Gaussian
+    return eqx.tree_at(lambda e: (e.coupling, e.mass), a, (beta * a.coupling, beta * a.mass))
+
+
+PRODUCT[GaussianMRF, GaussianMRF] = _product
+POWER[GaussianMRF] = _power

@@ -1,0 +1,205 @@
+"""Sparse symmetric positive definite matrices: their order, their factor, their eigenvalues.
+
+Numbered by the reverse Cuthill-McKee order a sparse matrix is a narrow band, and cut into blocks
+as wide as the band only a block's own rows and those of the next one meet: the factor takes one
+pass of small dense operations.
+
+Source: H. Rue and L. Held, "Gaussian Markov random fields" (2005), section 2.4.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from jaxtyping import Array
+from scipy.linalg import cholesky_banded
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+from energax.energies.graphs._lattice import Lattice
+
+_SMALL = 256
+"""Up to so many nodes the matrix is one block."""
+
+_MOST_NUMBERS = 2**28
+"""Factors of more numbers are not made."""
+
+_MOST_BAND = 2**24
+"""Wider bands are not factored only to be checked."""
+
+
+def narrow_order(edges: np.ndarray, n_nodes: int) -> tuple[np.ndarray, int]:
+    """The position of each node in a band, and the width of a block."""
+    if n_nodes <= _SMALL:
+        return np.arange(n_nodes, dtype=np.int32), n_nodes
+    ones = np.ones(2 * len(edges), np.int8)
+    rows, columns = np.concatenate([edges, edges[:, ::-1]]).T
+    matrix = coo_array((ones, (rows, columns)), shape=(n_nodes, n_nodes)).tocsr()
+    order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
+    position = np.empty(n_nodes, np.int32)
+    position[order] = np.arange(n_nodes)
+    width = band_width(edges, position)
+    return position, n_nodes if 3 * width > n_nodes else max(width, 16)
+
+
+def band_width(edges: np.ndarray, position: np.ndarray) -> int:
+    """The furthest that two neighbours are apart."""
+    ends = position[edges].astype(np.int64)
+    return int(np.abs(ends[:, 0] - ends[:, 1]).max(initial=0))
+
+
+class Factor(NamedTuple):
+    """The lower Cholesky factor of a block tridiagonal matrix, in blocks."""
+
+    diagonal: Array
+    """L, shape (blocks, width, width)."""
+    below: Array
+    """The blocks under them: of row k the one in column k - 1; the first is zero."""
+
+
+def factor(edges: Array, position: Array, width: int, off: Array, diagonal: Array) -> Factor:
+    """The Cholesky factor of the matrix with these entries; NaN if it is not positive definite.
+
+    **Raises:** `ValueError` if the factor would be too large to hold.
+    """
+    n = diagonal.shape[0]
+    n_blocks = -(-n // width)
+    if 2 * n_blocks * width**2 > _MOST_NUMBERS:
+        raise ValueError(
+            f"the precision's factor would hold {2 * n_blocks * width**2:.2g} numbers, more than"
+            f" {_MOST_NUMBERS:.2g}: sample with a kernel such as ex.BlockGibbs(), and let"
+            ' log_partition anneal, method="annealing"'
+        )
+    ends = position[edges]
+    low, high = jnp.min(ends, 1), jnp.max(ends, 1)
+    row, column = high // width, low // width
+    i, j = high % width, low % width
+    own = jnp.zeros((n_blocks, width, width), off.dtype)
+    # Rows that fill up the last block are those of the identity.
+    padded = jnp.ones((n_blocks * width,), diagonal.dtype).at[position].set(diagonal)
+    at = jnp.arange(n_blocks * width)
+    own = own.at[at // width, at % width, at % width].set(padded)
+    inside = jnp.where(row == column, off, 0.0)
+    own = own.at[row, i, j].add(inside).at[row, j, i].add(inside)
+    under = jnp.zeros((n_blocks, width, width), off.dtype)
+    under = under.at[row, i, j].add(jnp.where(row == column, 0.0, off))
+
+    def step(before, blocks):
+        own, under = blocks
+        below = solve_triangular(before, under.T, lower=True).T
+        new = jnp.linalg.cholesky(own - below @ below.T, symmetrize_input=False)
+        return new, (new, below)
+
+    if n_blocks == 1:
+        return Factor(jnp.linalg.cholesky(own, symmetrize_input=False), under)
+    first = jnp.linalg.cholesky(own[0], symmetrize_input=False)
+    _, (rest, below) = lax.scan(step, first, (own[1:], under[1:]))
+    return Factor(jnp.concatenate([first[None], rest]), jnp.concatenate([under[:1], below]))
+
+
+def log_determinant(made: Factor) -> Array:
+    """log det of the matrix."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(made.diagonal, axis1=1, axis2=2)))
+
+
+def forward(made: Factor, b: Array, position: Array) -> Array:
+    """L^-1 b in the band's order, shape (blocks, width), of b in the nodes' order."""
+    n_blocks, width, _ = made.diagonal.shape
+    ordered = jnp.zeros((n_blocks * width,), b.dtype).at[position].set(b)
+
+    def step(before, blocks):
+        own, below, right = blocks
+        new = solve_triangular(own, right - below @ before, lower=True)
+        return new, new
+
+    rows = ordered.reshape(n_blocks, width)
+    start = jnp.zeros((width,), b.dtype)
+    return lax.scan(step, start, (made.diagonal, made.below, rows))[1]
+
+
+def backward(made: Factor, z: Array, position: Array) -> Array:
+    """L^-T z in the nodes' order, of z in the band's order, shape (blocks, width)."""
+    width = made.diagonal.shape[-1]
+
+    def step(after, blocks):
+        own, below, right = blocks  # `below`: the block under this one, of the next row
+        new = solve_triangular(own, right - below.T @ after, trans=1, lower=True)
+        return new, new
+
+    under = jnp.concatenate([made.below[1:], jnp.zeros((1, width, width), z.dtype)])
+    start = jnp.zeros((width,), z.dtype)
+    solved = lax.scan(step, start, (made.diagonal, under, z), reverse=True)[1]
+    return solved.reshape(-1)[position]
+
+
+def eigenvalues(lattice: Lattice, coupling: Array, mass: Array) -> Array:
+    """Of mass + coupling times the lattice's Laplacian, in the order of `transform`."""
+    total = mass
+    for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True)):
+        angle = np.pi * np.arange(n) * (2 if wraps else 1) / n
+        each = jnp.asarray(4 * np.sin(angle / 2) ** 2, mass.dtype)
+        shape = [n if a == axis else 1 for a in range(len(lattice.shape))]
+        total = total + coupling * each.reshape(shape)
+    return total
+
+
+def transform(lattice: Lattice, a: Array, *, inverse: bool = False) -> Array:
+    """Coordinates along the Laplacian's orthonormal eigenvectors, or back from them.
+
+    Hartley's cosines and sines along a periodic axis, which are their own inverse; cosines along
+    an open one.
+    """
+    for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True)):
+        if wraps:
+            waves = jnp.fft.fft(a, axis=axis)
+            a = (waves.real - waves.imag) / np.sqrt(n).astype(a.dtype)
+        elif inverse:
+            a = jax.scipy.fft.idct(a, axis=axis, norm="ortho")
+        else:
+            a = jax.scipy.fft.dct(a, axis=axis, norm="ortho")
+    return a
+
+
+def is_positive_definite(
+    edges: np.ndarray, off: np.ndarray, mass: np.ndarray, position: np.ndarray | None
+) -> bool:
+    """Whether the matrix with these entries and these sums of rows is positive definite.
+
+    Certain where no entry beside the diagonal is positive, and where the band is narrow enough to
+    factor; otherwise a matrix that is not may pass, if its lowest eigenvalue is found too slowly.
+    """
+    n = len(mass)
+    if (off <= 0).all() and (mass >= 0).all():
+        joined = edges[off < 0]
+        ones = np.ones(len(joined), np.int8)
+        graph = coo_array((ones, (joined[:, 0], joined[:, 1])), shape=(n, n))
+        n_parts, part = connected_components(graph, directed=False)
+        return bool((np.bincount(part, mass, n_parts) > 0).all())
+    diagonal = mass.astype(float)
+    np.subtract.at(diagonal, edges.reshape(-1), np.repeat(off, 2))
+    if position is None:
+        position, _ = narrow_order(edges, n)
+    width = band_width(edges, position)
+    if n * (width + 1) <= _MOST_BAND:
+        band = np.zeros((width + 1, n))
+        ends = np.sort(position[edges].astype(np.int64), axis=1)
+        band[0, position] = diagonal
+        band[ends[:, 1] - ends[:, 0], ends[:, 0]] = off
+        try:
+            cholesky_banded(band, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            return False
+        return True
+    rows = np.concatenate([edges[:, 0], edges[:, 1], np.arange(n)])
+    columns = np.concatenate([edges[:, 1], edges[:, 0], np.arange(n)])
+    matrix = coo_array((np.concatenate([off, off, diagonal]), (rows, columns)), shape=(n, n))
+    try:
+        start = np.ones(n)
+        found = eigsh(matrix.tocsr(), 1, which="SA", v0=start, tol=1e-4, return_eigenvectors=False)
+    except ArpackNoConvergence as error:
+        found = error.eigenvalues
+    return bool((np.asarray(found) > 0).all())
