@@ -142,6 +142,7 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
 
         **Raises:** `ValueError` if it is not symmetric positive definite.
         """
+        entries: Any
         try:
             entries = coo_array(matrix).tocsr().tocoo()
         except (TypeError, ValueError):
@@ -272,8 +273,9 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
             else:
                 bonds = couplings(lattice, per_bond(lattice, coupling), colour)
                 weights = [w * there for w, there in zip(bonds, weights, strict=True)]
-            pull = sum(w * other for w, other in zip(weights, around, strict=True))
-            new = _drawn(pull, masses[colour] + sum(weights), key_colour)
+            start = jnp.zeros_like(around[0])
+            pull = sum((w * s for w, s in zip(weights, around, strict=True)), start)
+            new = _drawn(pull, masses[colour] + sum(weights, start), key_colour)
             halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
         return join(lattice, *halves)
 

@@ -7,7 +7,7 @@ pass of small dense operations.
 Source: H. Rue and L. Held, "Gaussian Markov random fields" (2005), section 2.4.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -197,9 +197,9 @@ def is_positive_definite(
     rows = np.concatenate([edges[:, 0], edges[:, 1], np.arange(n)])
     columns = np.concatenate([edges[:, 1], edges[:, 0], np.arange(n)])
     matrix = coo_array((np.concatenate([off, off, diagonal]), (rows, columns)), shape=(n, n))
+    settings: Any = {"which": "SA", "v0": np.ones(n), "tol": 1e-4, "return_eigenvectors": False}
     try:
-        start = np.ones(n)
-        found = eigsh(matrix.tocsr(), 1, which="SA", v0=start, tol=1e-4, return_eigenvectors=False)
+        found = eigsh(matrix.tocsr(), 1, **settings)
     except ArpackNoConvergence as error:
         found = error.eigenvalues
     return bool((np.asarray(found) > 0).all())
