@@ -11,11 +11,11 @@ from energax.spaces import State
 
 
 class Info(eqx.Module):
-    """What a step tells about itself."""
+    """What a step tells about itself: numbers, of ensemble kernels one a chain."""
 
-    acceptance: Float[Array, ""]
+    acceptance: Float[Array, "..."]
     """The probability with which the move was accepted; 1 for moves that cannot be refused."""
-    energy: Float[Array, ""]
+    energy: Float[Array, "..."]
     """E at the new state."""
 
 
@@ -66,7 +66,7 @@ class AbstractKernel(eqx.Module):
         """As `refresh`, where only the energy's `beta` changed: from the kept terms, for free."""
         return self.refresh(energy, state)
 
-    def energy_at(self, energy: AbstractEnergy, state: Any) -> Float[Array, ""]:
+    def energy_at(self, energy: AbstractEnergy, state: Any) -> Float[Array, "..."]:
         """E at the state's x, from what the state keeps where it keeps enough."""
         if isinstance(state, AbstractTermsState):
             return energy.energy_of(state.terms)
