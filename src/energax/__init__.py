@@ -38,6 +38,7 @@ from energax.io import save as save
 from energax.kernels import AbstractKernel as AbstractKernel
 from energax.kernels import BlockGibbs as BlockGibbs
 from energax.kernels import MetropolisHastings as MetropolisHastings
+from energax.kernels import PackedGibbs as PackedGibbs
 from energax.kernels import RandomWalkMetropolis as RandomWalkMetropolis
 from energax.kernels import ReplicaExchange as ReplicaExchange
 from energax.objectives import AbstractObjective as AbstractObjective

@@ -19,5 +19,6 @@ from energax.kernels._ladder import LadderReport as LadderReport
 from energax.kernels._ladder import ladder_report as ladder_report
 from energax.kernels._metropolis import MetropolisHastings as MetropolisHastings
 from energax.kernels._metropolis import RandomWalkMetropolis as RandomWalkMetropolis
+from energax.kernels._packed_gibbs import PackedGibbs as PackedGibbs
 from energax.kernels._replica_exchange import ReplicaExchange as ReplicaExchange
 from energax.kernels._replica_exchange import ReplicaExchangeState as ReplicaExchangeState
