@@ -106,6 +106,14 @@ CONTINUOUS = {
     "double well": _double_well,
     "box": lambda: ex.NeuralEnergy(lambda x: -3 * x[0] * x[1], ex.Box(2, -1.0, 1.0)),
     "uniform box": lambda: ex.Uniform(ex.Box(2, -1.0, 3.0)),
+    "half line": lambda: ex.NeuralEnergy(
+        lambda x: 2 * jnp.log(x[0]) - x[0] - 0.5 * (x[1] - x[0]) ** 2,
+        ex.Box(2, jnp.array([0.0, -jnp.inf]), jnp.inf),
+    ),
+    "conditioned box": lambda: ex.condition(
+        ex.NeuralEnergy(lambda x: -3 * x[0] * x[1] + x[2], ex.Box(3, -1.0, 1.0)),
+        np.array([0.0, 0.9, 0.0]), np.array([False, True, False])
+    ),
     "squared network": lambda: ex.NeuralEnergy(
         lambda x: jnp.exp(-(x**2)), ex.Real(), positive="square"
     ),
@@ -125,6 +133,11 @@ COUNTS = {"poisson": lambda: ex.Poisson(jnp.array([0.5, 3.0]))}
 KERNELS = {
     "random walk": lambda energy: ex.RandomWalkMetropolis(0.8),
     "block gibbs": lambda energy: ex.BlockGibbs(),
+    "mala": lambda energy: ex.MALA(0.4),
+    "hmc": lambda energy: ex.HMC(0.3, 4),
+    "nuts": lambda energy: ex.NUTS(0.5, 3),
+    "langevin": lambda energy: ex.UnadjustedLangevin(0.05),
+    "underdamped langevin": lambda energy: ex.UnderdampedLangevin(0.2),
 }
 """Kernels by name, made for an energy; those that do not fit it refuse in `check`."""
 

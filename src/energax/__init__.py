@@ -35,12 +35,17 @@ from energax.exact import log_partition_on_grid as log_partition_on_grid
 from energax.io import load as load
 from energax.io import read as read
 from energax.io import save as save
+from energax.kernels import HMC as HMC
+from energax.kernels import MALA as MALA
+from energax.kernels import NUTS as NUTS
 from energax.kernels import AbstractKernel as AbstractKernel
 from energax.kernels import BlockGibbs as BlockGibbs
 from energax.kernels import MetropolisHastings as MetropolisHastings
 from energax.kernels import PackedGibbs as PackedGibbs
 from energax.kernels import RandomWalkMetropolis as RandomWalkMetropolis
 from energax.kernels import ReplicaExchange as ReplicaExchange
+from energax.kernels import UnadjustedLangevin as UnadjustedLangevin
+from energax.kernels import UnderdampedLangevin as UnderdampedLangevin
 from energax.objectives import AbstractObjective as AbstractObjective
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence
 from energax.objectives import MaximumEntropy as MaximumEntropy

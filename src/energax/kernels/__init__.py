@@ -15,10 +15,15 @@ from energax.kernels._chains import start_chains as start_chains
 from energax.kernels._chains import step_chains as step_chains
 from energax.kernels._chains import terms_of as terms_of
 from energax.kernels._chains import tune_chains as tune_chains
+from energax.kernels._hmc import HMC as HMC
 from energax.kernels._ladder import LadderReport as LadderReport
 from energax.kernels._ladder import ladder_report as ladder_report
+from energax.kernels._langevin import UnadjustedLangevin as UnadjustedLangevin
+from energax.kernels._langevin import UnderdampedLangevin as UnderdampedLangevin
+from energax.kernels._mala import MALA as MALA
 from energax.kernels._metropolis import MetropolisHastings as MetropolisHastings
 from energax.kernels._metropolis import RandomWalkMetropolis as RandomWalkMetropolis
+from energax.kernels._nuts import NUTS as NUTS
 from energax.kernels._packed_gibbs import PackedGibbs as PackedGibbs
 from energax.kernels._replica_exchange import ReplicaExchange as ReplicaExchange
 from energax.kernels._replica_exchange import ReplicaExchangeState as ReplicaExchangeState

@@ -73,11 +73,18 @@ def tune_chains(
     """
     if isinstance(kernel, AbstractTunableKernel):
         return kernel.tune(energy, states, n_steps, key)
+    return kernel, walk(energy, kernel, states, n_steps, key)
+
+
+def walk(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, n_steps: Array, key: Key[Array, ""]
+) -> Any:
+    """`n_steps` of every chain, which may be traced, and nothing kept but where they got to."""
 
     def body(i, states):
         return step_chains(energy, kernel, states, jax.random.fold_in(key, i))[0]
 
-    return kernel, jax.lax.fori_loop(0, n_steps, body, states)
+    return jax.lax.fori_loop(0, n_steps, body, states)
 
 
 def terms_of(energy: AbstractEnergy, states: Any) -> Any:

@@ -1,0 +1,131 @@
+"""The No-U-Turn sampler, run by blackjax."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
+
+from energax.energies import AbstractEnergy
+from energax.energies._parameters import finite_array
+from energax.kernels._adaptation import adapted, as_fraction, as_inverse_mass, spread_over
+from energax.kernels._base import AbstractTunableKernel, Info
+from energax.kernels._chains import walk
+from energax.kernels._coordinates import require_continuous
+from energax.kernels._gradient_state import (
+    DIVERGED,
+    GradientState,
+    completed,
+    failed,
+    log_density_in,
+    state_at,
+    state_of,
+)
+from energax.kernels._hamiltonian import kinetic_gain, leapfrog, metric_of
+from energax.random import as_count
+from energax.spaces import State
+
+
+class NUTS(AbstractTunableKernel):
+    """The No-U-Turn sampler: Hamiltonian dynamics, both ways in time, until the trajectory turns
+    back, and a draw from all of its points.
+
+    It finds how far to go by itself, with at most 2^`max_depth` gradients a step; exact. Chains
+    side by side wait for the longest trajectory among them. Entries of a `Box` move in
+    coordinates without ends; observed entries stay.
+
+    In warm-up (`sample`'s, say) the step size and the inverse mass are found, from all chains
+    together; without one they are what is given here.
+
+    **Arguments:**
+
+    - `step_size`: of one leapfrog step, in units of x where the mass is 1.
+    - `max_depth`: how often a trajectory may double.
+    - `inverse_mass`: one number or one a coordinate.
+    - `target_acceptance`: what warm-up aims at, averaged over a trajectory.
+    - `adapt`: whether warm-up tunes at all.
+
+    **Raises:** `ValueError` for settings out of range.
+
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+
+    target = ex.NeuralEnergy(lambda x: -jnp.sum(x**4), ex.Real(3))
+    draws = ex.sample(target, 400, key=ex.key(0), kernel=ex.NUTS(), chains=4, warmup=50)
+    ```
+
+    Source: M. D. Hoffman and A. Gelman, "The No-U-Turn sampler" (2014); M. Betancourt, "A
+    conceptual introduction to Hamiltonian Monte Carlo" (2017), for the multinomial draw. The
+    implementation is blackjax's (A. Cabezas et al., 2024).
+    """
+
+    step_size: Float[Array, ""]
+    inverse_mass: Float[Array, "..."]
+    target_acceptance: Float[Array, ""]
+    max_depth: int = eqx.field(static=True)
+    adapt: bool = eqx.field(static=True)
+
+    is_exact: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        step_size: ArrayLike = 0.1,
+        max_depth: int = 10,
+        inverse_mass: ArrayLike = 1.0,
+        *,
+        target_acceptance: ArrayLike = 0.8,
+        adapt: bool = True,
+    ):
+        self.step_size = finite_array(step_size, "step_size", shape=(), positive=True)
+        self.max_depth = as_count(max_depth, "max_depth")
+        self.inverse_mass = as_inverse_mass(inverse_mass)
+        self.target_acceptance = as_fraction(target_acceptance, "target_acceptance")
+        self.adapt = bool(adapt)
+
+    def check(self, energy: AbstractEnergy) -> None:
+        require_continuous(self, energy)
+        spread_over(self.inverse_mass, energy)
+
+    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> GradientState:
+        return state_of(energy, x)
+
+    def step(
+        self, energy: AbstractEnergy, state: GradientState, key: Key[Array, ""]
+    ) -> tuple[GradientState, Info]:
+        from blackjax.mcmc import hmc, nuts
+
+        mass = spread_over(self.inverse_mass, energy)
+        new, info = nuts.build_kernel(leapfrog(mass))(
+            key,
+            hmc.HMCState(state.position, state.log_density, state.gradient),
+            log_density_in(energy),
+            self.step_size.astype(mass.dtype),
+            metric_of(energy, mass),
+            self.max_depth,
+        )
+        position, value, gradient = new
+        # A trajectory ends where the energy is NaN, and blackjax goes back to another of its
+        # points. Here the chain goes there, for all to see.
+        for end in (info.trajectory_leftmost_state, info.trajectory_rightmost_state):
+            visible = failed(end.logdensity, end.logdensity_grad) & (
+                kinetic_gain(mass, end.momentum, info.momentum) < DIVERGED
+            )
+            position = jnp.where(visible, end.position, position)
+            value = jnp.where(visible, end.logdensity, value)
+            gradient = jnp.where(visible, end.logdensity_grad, gradient)
+        kept = completed(energy, position, value, gradient)
+        return kept, Info(info.acceptance_rate, kept.energy)
+
+    def refresh(self, energy: AbstractEnergy, state: GradientState) -> GradientState:
+        return state_at(energy, state.position)
+
+    def energy_at(self, energy: AbstractEnergy, state: GradientState) -> Float[Array, ""]:
+        return state.energy
+
+    def tune(
+        self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
+    ) -> tuple["NUTS", Any]:
+        if self.adapt:
+            return adapted(energy, self, states, n_steps, key)
+        return self, walk(energy, self, states, n_steps, key)
