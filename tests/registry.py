@@ -106,14 +106,6 @@ CONTINUOUS = {
     "double well": _double_well,
     "box": lambda: ex.NeuralEnergy(lambda x: -3 * x[0] * x[1], ex.Box(2, -1.0, 1.0)),
     "uniform box": lambda: ex.Uniform(ex.Box(2, -1.0, 3.0)),
-    "half line": lambda: ex.NeuralEnergy(
-        lambda x: 2 * jnp.log(x[0]) - x[0] - 0.5 * (x[1] - x[0]) ** 2,
-        ex.Box(2, jnp.array([0.0, -jnp.inf]), jnp.inf),
-    ),
-    "conditioned box": lambda: ex.condition(
-        ex.NeuralEnergy(lambda x: -3 * x[0] * x[1] + x[2], ex.Box(3, -1.0, 1.0)),
-        np.array([0.0, 0.9, 0.0]), np.array([False, True, False])
-    ),
     "squared network": lambda: ex.NeuralEnergy(
         lambda x: jnp.exp(-(x**2)), ex.Real(), positive="square"
     ),

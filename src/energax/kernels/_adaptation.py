@@ -10,20 +10,24 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array, is_traced
-from energax.kernels._base import Info
+from energax.kernels._base import AbstractKernel, Info
 from energax.kernels._chains import step_chains
 
-_K = TypeVar("_K")
+_K = TypeVar("_K", bound=AbstractKernel)
 
 _WINDOW_ENDS = (0.1, 0.25, 0.45, 0.85)
 """Parts of the warm-up at whose ends the mass is set, as Stan's ("HMC algorithm parameters" in
 its Reference Manual): a stretch to reach the typical set, where only the step size is found,
 windows that double, and a last stretch for the step size alone."""
 
+_STUCK = 0.05
+"""Where a chain's step was accepted with less than this chance, its position is no part of the
+spread: a chain that starts far out and cannot move yet would stretch the mass of all."""
+
 _PRIOR_COUNT = 5.0
 """How many draws the mass a window starts from counts for, after Stan, which shrinks to 1e-3."""
 
-_RANGE = 1e10
+_RANGE = 1e15
 """A step size stays within this factor of the one given, whatever the acceptance says."""
 
 
@@ -111,14 +115,12 @@ def adapted(
             warm.states,
             jax.random.fold_in(key, i),
         )
-        acceptance = _pooled(info, target)
+        acceptance = _pooled(info, target, worst=i < ends[0])
         # The search: doubled or halved until the acceptance is on the other side of its target.
         direction = jnp.where(acceptance > target, 1.0, -1.0).astype(dtype)
         crossed = warm.searching & (warm.direction != 0) & (direction != warm.direction)
         searching = warm.searching & ~crossed
-        averaging = _select(
-            crossed, settled(warm.step_size), update(warm.averaging, acceptance)
-        )
+        averaging = _select(crossed, settled(warm.step_size), update(warm.averaging, acceptance))
         step_size = within(
             jnp.where(
                 searching,
@@ -167,16 +169,21 @@ def _ends(n_steps: Array) -> Int[Array, " windows"]:
     return (fractions * jnp.asarray(n_steps).astype(jnp.float32)).astype(jnp.int32)
 
 
-def _pooled(info: Info, target: Array) -> Float[Array, ""]:
+def _pooled(info: Info, target: Array, worst: Array) -> Float[Array, ""]:
     """The mean acceptance over the chains that have not failed.
 
     An acceptance that is not a number counts as 0. Where every chain failed there is nothing to
-    learn: the target itself changes nothing.
+    learn: the target itself changes nothing. The `worst` chains are given the say by a harmonic
+    mean: in the first stretch steps become short enough for all of them to reach the typical set
+    (M. D. Hoffman and P. Sountsov, "Tuning-free generalized Hamiltonian Monte Carlo", 2022).
     """
     sound = jnp.isfinite(info.energy)
-    acceptance = jnp.where(sound & jnp.isfinite(info.acceptance), info.acceptance, 0.0)
+    least = jnp.finfo(target.dtype).tiny
+    acceptance = jnp.where(jnp.isfinite(info.acceptance), info.acceptance, 0.0)
     n = jnp.sum(sound, dtype=acceptance.dtype)
-    return jnp.where(n > 0, jnp.sum(acceptance) / jnp.maximum(n, 1.0), target)
+    mean = jnp.sum(jnp.where(sound, acceptance, 0.0)) / jnp.maximum(n, 1.0)
+    harmonic = n / jnp.sum(jnp.where(sound, 1 / jnp.maximum(acceptance, least), 0.0))
+    return jnp.where(n > 0, jnp.where(worst, harmonic, mean), target)
 
 
 def _nothing(like: Array) -> _Spread:
@@ -184,8 +191,9 @@ def _nothing(like: Array) -> _Spread:
 
 
 def _including(spread: _Spread, positions: Array, info: Info, collecting: Array) -> _Spread:
-    """With one more position of every chain that has not failed (Chan's update)."""
-    sound = (jnp.isfinite(info.energy) & collecting)[:, None]
+    """With one more position of every chain that moves (Chan's update)."""
+    moves = jnp.isfinite(info.energy) & (info.acceptance > _STUCK)
+    sound = (moves & collecting)[:, None]
     n = jnp.sum(sound, dtype=positions.dtype)
     mean = jnp.sum(jnp.where(sound, positions, 0.0), 0) / jnp.maximum(n, 1.0)
     squares = jnp.sum(jnp.where(sound, (positions - mean[None]) ** 2, 0.0), 0)

@@ -16,7 +16,7 @@ def metric_of(energy: AbstractEnergy, inverse_mass: Array) -> Any:
     """blackjax's metric with a diagonal mass, in which held entries have no momentum."""
     from blackjax.mcmc.metrics import gaussian_euclidean
 
-    metric = gaussian_euclidean(inverse_mass)
+    metric: Any = gaussian_euclidean(inverse_mass)
     if not holds_entries(energy.space):
         return metric
     free = free_entries(energy.space)

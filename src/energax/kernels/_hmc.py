@@ -28,8 +28,10 @@ from energax.spaces import State
 
 
 class HMC(AbstractTunableKernel):
-    """Hamiltonian Monte Carlo: a new momentum, `n_leapfrog` steps of the dynamics
-    du/dt = S p, dp/dt = grad log p(u), and the test of Metropolis at their end.
+    """Hamiltonian Monte Carlo: a new momentum, `n_leapfrog` steps of its dynamics, and the test of
+    Metropolis at their end.
+
+        du/dt = S p,    dp/dt = grad log p(u),    p ~ N(0, 1 / S)
 
     `n_leapfrog` gradients a step; exact. Entries of a `Box` move in coordinates without ends;
     observed entries stay.
@@ -44,7 +46,7 @@ class HMC(AbstractTunableKernel):
     - `inverse_mass`: S, one number or one a coordinate.
     - `jitter`: every step draws its step size from (1 - jitter, 1 + jitter) times `step_size`.
       Without it trajectories may all be a whole or half a period long, as on a Gaussian they
-      easily are, and then hardly mix.
+      easily are, and then hardly mix (R. M. Neal, section 3.2).
     - `target_acceptance`: what warm-up aims at. Best is 0.651 in many dimensions (A. Beskos et
       al., "Optimal tuning of the hybrid Monte Carlo algorithm", 2013); 0.8 is safer in few.
     - `adapt`: whether warm-up tunes at all.
@@ -53,8 +55,7 @@ class HMC(AbstractTunableKernel):
 
     ```python
     import energax as ex
-    import jax
-import jax.numpy as jnp
+    import jax.numpy as jnp
 
     target = ex.NeuralEnergy(lambda x: -jnp.sum(x**4), ex.Real(3))
     draws = ex.sample(target, 400, key=ex.key(0), kernel=ex.HMC(), chains=4, warmup=50)
@@ -103,13 +104,17 @@ import jax.numpy as jnp
         from blackjax.mcmc import hmc
 
         mass = spread_over(self.inverse_mass, energy)
-        key_jitter, key = jax.random.split(key)
-        either_side = jax.random.uniform(key_jitter, (), mass.dtype, -1.0, 1.0)
-        new, info = hmc.build_kernel(leapfrog(mass))(
-            key,
-            hmc.HMCState(state.position, state.log_density, state.gradient),
+        key_jitter, key_move = jax.random.split(key)
+        either_way = self.jitter.astype(mass.dtype) * jax.random.uniform(
+            key_jitter, (), mass.dtype, -1.0, 1.0
+        )
+        move: Any = hmc.build_kernel(leapfrog(mass))
+        here: Any = (state.position, state.log_density, state.gradient)
+        new, info = move(
+            key_move,
+            hmc.HMCState(*here),
             log_density_in(energy),
-            self.step_size.astype(mass.dtype) * (1 + self.jitter.astype(mass.dtype) * either_side),
+            self.step_size.astype(mass.dtype) * (1 + either_way),
             metric_of(energy, mass),
             self.n_leapfrog,
         )

@@ -1,6 +1,6 @@
 """Langevin dynamics as simulated: one gradient a step, nothing refused, a bias of the step size."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp

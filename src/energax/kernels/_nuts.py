@@ -96,9 +96,11 @@ class NUTS(AbstractTunableKernel):
         from blackjax.mcmc import hmc, nuts
 
         mass = spread_over(self.inverse_mass, energy)
-        new, info = nuts.build_kernel(leapfrog(mass))(
+        move: Any = nuts.build_kernel(leapfrog(mass))
+        here: Any = (state.position, state.log_density, state.gradient)
+        new, info = move(
             key,
-            hmc.HMCState(state.position, state.log_density, state.gradient),
+            hmc.HMCState(*here),
             log_density_in(energy),
             self.step_size.astype(mass.dtype),
             metric_of(energy, mass),
@@ -115,7 +117,8 @@ class NUTS(AbstractTunableKernel):
             value = jnp.where(visible, end.logdensity, value)
             gradient = jnp.where(visible, end.logdensity_grad, gradient)
         kept = completed(energy, position, value, gradient)
-        return kept, Info(info.acceptance_rate, kept.energy)
+        # A mean over the trajectory, rounded.
+        return kept, Info(jnp.minimum(info.acceptance_rate, 1.0), kept.energy)
 
     def refresh(self, energy: AbstractEnergy, state: GradientState) -> GradientState:
         return state_at(energy, state.position)
