@@ -85,6 +85,14 @@ GRAPHS = {
     "ising on a graph": lambda: ex.Ising(
         ex.Graph([(0, 1), (1, 2), (2, 0), (3, 2), (3, 4)], 6), _normal(3, 5), _normal(4, 6)
     ),
+    "conditioned ising": lambda: ex.condition(
+        ex.Ising((2, 3), 0.5, 0.2, periodic=(False, True)),
+        np.array([[1, -1, 1], [1, 1, 1]]),
+        np.array([[False, True, False], [True, False, False]]),
+    ),
+    "annealed ising": lambda: ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
+    "potts on a graph": lambda: ex.Potts([(0, 1), (1, 2), (2, 0), (3, 2)], 3, _normal(5, 4)),
+    "potts on open rows": lambda: ex.Potts((2, 2), 3, 0.7, _normal(6, 2, 2, 3), periodic=False),
 }
 """Models on lattices and graphs of few sites."""
 

@@ -23,6 +23,7 @@ from energax.energies import MuellerBrown as MuellerBrown
 from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy
 from energax.energies import Poisson as Poisson
+from energax.energies import Potts as Potts
 from energax.energies import Ring as Ring
 from energax.energies import Softmax as Softmax
 from energax.energies import Uniform as Uniform

@@ -82,6 +82,13 @@ MODELS = {
     "Graph": lambda: energies.Graph([(0, 1), (2, 1), (2, 0), (3, 2)], 5),
     "Lattice": lambda: energies.Lattice((3, 4), periodic=(True, False)),
     "Ising": lambda: energies.Ising((2, 3), 0.3, normal(6, 2, 3), periodic=False),
+    "Potts": lambda: energies.Potts([(0, 1), (1, 2), (2, 0)], 3, 0.5, normal(7, 3)),
+    "AnnealedGraph": lambda: energies.path(
+        energies.Uniform(spaces.Spin(3)), energies.Ising(3, 0.5), 0.5
+    ),
+    "ConditionedBlocked": lambda: energies.condition(
+        energies.Ising(3, 0.5), np.array([1, 1, -1]), np.array([True, False, False])
+    ),
     "ExponentialFamily": lambda: energies.ExponentialFamily(
         moments, jnp.array([0.1, -0.5]), spaces.Real(3)
     ),

@@ -77,9 +77,20 @@ class _Uniform:
 
     def __init__(self, tape: _Tape, shape: tuple[int, ...]):
         self.tape, self.shape = tape, shape
+        self.low, self.high = jnp.zeros(shape), jnp.ones(shape)
 
     def __lt__(self, p):
-        return self.tape.coins(jnp.broadcast_to(jnp.clip(p, 0.0, 1.0), self.shape))
+        # What earlier comparisons said of the same numbers leaves them uniform in an interval.
+        p = jnp.broadcast_to(p, self.shape)
+        width = self.high - self.low
+        share = jnp.where(width > 0, (p - self.low) / jnp.where(width > 0, width, 1.0), 0.0)
+        below = self.tape.coins(jnp.clip(share, 0.0, 1.0))
+        inside = jnp.clip(p, self.low, self.high)
+        self.low, self.high = (
+            jnp.where(below, self.low, inside),
+            jnp.where(below, inside, self.high),
+        )
+        return below
 
 
 def _unrolled(f, init, xs=None, length=None, **kwargs):

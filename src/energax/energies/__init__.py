@@ -9,6 +9,7 @@ from energax.energies._base import AbstractTractable as AbstractTractable
 from energax.energies._trainable import trainable as trainable
 from energax.energies.algebra import AbstractPath as AbstractPath
 from energax.energies.algebra import Conditioned as Conditioned
+from energax.energies.algebra import ConditionedBlocked as ConditionedBlocked
 from energax.energies.algebra import ConditionedParts as ConditionedParts
 from energax.energies.algebra import Frozen as Frozen
 from energax.energies.algebra import GeometricPath as GeometricPath
@@ -40,10 +41,12 @@ from energax.energies.families import MultivariateGaussian as MultivariateGaussi
 from energax.energies.families import Poisson as Poisson
 from energax.energies.families import Softmax as Softmax
 from energax.energies.families import Uniform as Uniform
+from energax.energies.graphs import AnnealedGraph as AnnealedGraph
 from energax.energies.graphs import GaussianMRF as GaussianMRF
 from energax.energies.graphs import Graph as Graph
 from energax.energies.graphs import Ising as Ising
 from energax.energies.graphs import Lattice as Lattice
+from energax.energies.graphs import Potts as Potts
 from energax.energies.machines import RBM as RBM
 from energax.energies.machines import AnnealedRBM as AnnealedRBM
 from energax.energies.machines import ConditionedRBM as ConditionedRBM

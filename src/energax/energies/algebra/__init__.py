@@ -1,6 +1,7 @@
 """New models made of old ones, with a table of rules by which structure survives."""
 
 from energax.energies.algebra._conditioned import Conditioned as Conditioned
+from energax.energies.algebra._conditioned import ConditionedBlocked as ConditionedBlocked
 from energax.energies.algebra._conditioned import ConditionedParts as ConditionedParts
 from energax.energies.algebra._conditioned import condition as condition
 from energax.energies.algebra._frozen import Frozen as Frozen

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
-from energax.energies._base import AbstractEnergy
+from energax.energies._base import AbstractBlocked, AbstractEnergy
 from energax.energies._parameters import is_traced
 from energax.energies.algebra._frozen import Frozen, freeze
 from energax.energies.algebra._rules import CONDITION, find
@@ -36,6 +36,33 @@ class Conditioned(AbstractEnergy):
 
     def energy_of(self, terms: Any) -> Float[Array, ""]:
         return self.inner.energy_of(terms)
+
+
+class ConditionedBlocked(AbstractBlocked):
+    """The same of an energy that redraws itself in blocks: so does what is left of it."""
+
+    inner: AbstractBlocked
+    values: State
+    mask: Bool[Array, "..."]
+
+    fixed: ClassVar[tuple[str, ...]] = ("values", "mask")
+
+    @property
+    def space(self) -> AbstractSpace:
+        return Clamped(self.inner.space, self.values, self.mask)
+
+    def energy(self, x: State) -> Float[Array, ""]:
+        return self.inner.energy(self.space.clamp(x))
+
+    def terms(self, x: State) -> Any:
+        return self.inner.terms(self.space.clamp(x))
+
+    def energy_of(self, terms: Any) -> Float[Array, ""]:
+        return self.inner.energy_of(terms)
+
+    def sweep(self, x: State, key: Key[Array, ""], held: Bool[Array, "..."] | None = None) -> State:
+        mask = self.mask if held is None else self.mask | held
+        return self.inner.sweep(self.space.clamp(x), key, mask)
 
 
 class ConditionedParts(AbstractEnergy):
@@ -99,7 +126,11 @@ def condition(energy: AbstractEnergy, values: Any, mask: Any = None) -> Abstract
     mask = jnp.asarray(mask)
     rule = find(CONDITION, energy)
     kept = None if rule is None else rule(energy, values, mask)
-    return Conditioned(energy, values, mask) if kept is None else kept
+    if kept is not None:
+        return kept
+    if isinstance(energy, AbstractBlocked):
+        return ConditionedBlocked(energy, values, mask)
+    return Conditioned(energy, values, mask)
 
 
 def _checked(values: Any, mask: np.ndarray, space: AbstractSpace) -> Array:
@@ -167,4 +198,9 @@ def _again(a: Conditioned, values: Array, mask: Array) -> Conditioned:
     return Conditioned(a.inner, *merged(a.values, a.mask, values, mask))
 
 
+def _again_blocked(a: ConditionedBlocked, values: Array, mask: Array) -> ConditionedBlocked:
+    return ConditionedBlocked(a.inner, *merged(a.values, a.mask, values, mask))
+
+
 CONDITION[Conditioned] = _again
+CONDITION[ConditionedBlocked] = _again_blocked

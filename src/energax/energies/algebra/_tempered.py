@@ -7,7 +7,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
-from energax.energies._base import AbstractEnergy
+from energax.energies._base import AbstractBlocked, AbstractEnergy
+from energax.energies.algebra._conditioned import ConditionedBlocked
 from energax.energies.algebra._product import shift
 from energax.energies.algebra._rules import POWER, find
 from energax.energies.algebra._shifted import Shifted
@@ -69,3 +70,13 @@ def temper(energy: AbstractEnergy, beta: ArrayLike) -> AbstractEnergy:
     rule = find(POWER, energy)
     kept = None if rule is None else rule(energy, beta)
     return Tempered(energy, beta) if kept is None else kept
+
+
+def _blocked(a: ConditionedBlocked, beta: Array) -> ConditionedBlocked | None:
+    inner = temper(a.inner, beta)
+    if isinstance(inner, AbstractBlocked):
+        return ConditionedBlocked(inner, a.values, a.mask)
+    return None
+
+
+POWER[ConditionedBlocked] = _blocked

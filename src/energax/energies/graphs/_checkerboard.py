@@ -15,12 +15,12 @@ from energax.energies.graphs._lattice import Lattice
 
 
 def split(lattice: Lattice, a: Array) -> tuple[Array, Array]:
-    """The entries of `a` on each colour, shape (n / 2, *rest)."""
+    """The entries of `a` on each colour, shape (..., n / 2, *rest) from (..., n, *rest)."""
     n, *rest = lattice.shape
-    pairs = a.reshape(n // 2, 2, *rest)
-    upper, lower = pairs[:, 0], pairs[:, 1]
-    even = _even(lattice)
-    return jnp.where(even, upper, lower), jnp.where(even, lower, upper)
+    lead = a.shape[: a.ndim - len(lattice.shape)]
+    pairs = jnp.moveaxis(a.reshape(*lead, n // 2, 2, *rest), len(lead) + 1, 0)
+    even = np.expand_dims(_even(lattice), tuple(range(len(lead))))
+    return jnp.where(even, pairs[0], pairs[1]), jnp.where(even, pairs[1], pairs[0])
 
 
 def join(lattice: Lattice, first: Array, second: Array) -> Array:
@@ -30,15 +30,15 @@ def join(lattice: Lattice, first: Array, second: Array) -> Array:
     return jnp.stack(rows, 1).reshape(lattice.shape)
 
 
-def neighbours(lattice: Lattice, other: Array, colour: int) -> list[Array]:
+def neighbours(lattice: Lattice, other: Array, colour: int, beyond: float) -> list[Array]:
     """The values next to each site of a colour, from those of the other colour.
 
     In order: along the first axis the one in the same pair of rows, then the one outside it;
-    along each other axis the next, then the previous. Beyond an open end there are zeros.
+    along each other axis the next, then the previous. Past an open end stands `beyond`.
     """
     # Slices of one padded array in memory. Without the barrier XLA computes the padding again
     # inside every slice, entry by entry, ten times slower.
-    padded = lax.optimization_barrier(_padded(lattice, other))
+    padded = lax.optimization_barrier(_padded(lattice, other, beyond))
     middle = tuple(slice(1, -1) for _ in other.shape)
 
     def at(axis: int, step: int) -> Array:
@@ -78,9 +78,10 @@ def _even(lattice: Lattice) -> np.ndarray:
     return np.broadcast_to(total % 2 == 0, (1, *rest))
 
 
-def _padded(lattice: Lattice, a: Array) -> Array:
+def _padded(lattice: Lattice, a: Array, beyond: float) -> Array:
     for axis, wraps in enumerate(lattice.periodic):
         first, last = (lax.slice_in_dim(a, i, i + 1, axis=axis) for i in (0, a.shape[axis] - 1))
-        ends = (last, first) if wraps else (jnp.zeros_like(last), jnp.zeros_like(first))
-        a = jnp.concatenate([ends[0], a, ends[1]], axis)
+        if not wraps:
+            first, last = jnp.full_like(first, beyond), jnp.full_like(last, beyond)
+        a = jnp.concatenate([last, a, first], axis)
     return a

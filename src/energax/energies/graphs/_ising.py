@@ -9,10 +9,12 @@ from jaxtyping import Array, Bool, Float, Key
 from energax.energies._base import AbstractBlocked
 from energax.energies._parameters import finite_array
 from energax.energies._summing import pairwise_sum
-from energax.energies.graphs._checkerboard import couplings, join, neighbours, split
+from energax.energies.algebra._rules import POWER, PRODUCT
+from energax.energies.graphs._coupled import coupled, scaled_by, summed
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
-from energax.energies.graphs._making import as_graph, check_values, per_bond
+from energax.energies.graphs._making import as_graph, check_values, couplings_of
+from energax.energies.graphs._sweeping import Sites, sweep
 from energax.random import bernoulli
 from energax.spaces import Numbers, Spin
 
@@ -60,10 +62,7 @@ class Ising(AbstractBlocked):
         periodic: Any = True,
     ):
         self.graph, weights = as_graph(graph, periodic)
-        if weights is not None and coupling is not None:
-            raise ValueError("coupling must be left out: the matrix or graph holds the couplings")
-        given = coupling if weights is None else weights
-        self.coupling = finite_array(1.0 if given is None else given, "coupling")
+        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
         self.field = finite_array(field, "field").astype(self.coupling.dtype)
 
     def __check_init__(self):
@@ -75,26 +74,11 @@ class Ising(AbstractBlocked):
 
     def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         coupling, field = self.coupling.astype(x.dtype), self.field.astype(x.dtype)
-        # Equal values are multiplied in after the sum, which is then one of whole numbers.
-        linear = pairwise_sum((x if field.ndim == 0 else field * x).reshape(-1))
-        linear = linear * field if field.ndim == 0 else linear
-        if isinstance(self.graph, Graph):
-            i, j = self.graph.edges[:, 0], self.graph.edges[:, 1]
-            aligned = x[i] * x[j]
-            if coupling.ndim == 0:
-                return -coupling * pairwise_sum(aligned) - linear
-            return -pairwise_sum(coupling * aligned) - linear
-        total = jnp.zeros((), x.dtype)
-        bonds = per_bond(self.graph, coupling)
-        for axis, wraps in enumerate(self.graph.periodic):
-            n = x.shape[axis]
-            pieces = [((0, n - 1), (1, n))] + ([((n - 1, n), (0, 1))] if wraps else [])
-            for here, there in pieces:
-                aligned = _cut(x, here, axis) * _cut(x, there, axis)
-                if coupling.ndim:
-                    aligned = _cut(bonds[axis], here, axis) * aligned
-                total = total + pairwise_sum(aligned.reshape(-1))
-        return -(coupling * total if coupling.ndim == 0 else total) - linear
+        if field.ndim == 0:
+            linear = field * pairwise_sum(x.reshape(-1))
+        else:
+            linear = pairwise_sum((field * x).reshape(-1))
+        return -coupled(self.graph, coupling, x, jnp.multiply) - linear
 
     def sweep(
         self,
@@ -102,68 +86,9 @@ class Ising(AbstractBlocked):
         key: Key[Array, ""],
         held: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "..."]:
-        if isinstance(self.graph, Graph):
-            return self._sweep_blocks(self.graph, x, key, held)
-        if self.graph.coloured is not None:
-            flat = None if held is None else held.reshape(-1)
-            return self._sweep_blocks(self.graph.coloured, x.reshape(-1), key, flat).reshape(
-                x.shape
-            )
-        return self._sweep_checkerboard(self.graph, x, key, held)
-
-    def _sweep_checkerboard(
-        self, lattice: Lattice, x: Array, key: Key[Array, ""], held: Array | None
-    ) -> Array:
-        halves = list(split(lattice, x))
-        fields = None if self.field.ndim == 0 else split(lattice, self.field.astype(x.dtype))
-        kept = None if held is None else split(lattice, held)
-        coupling = self.coupling.astype(x.dtype)
-        for colour, key_colour in enumerate(jax.random.split(key, 2)):
-            around = neighbours(lattice, halves[1 - colour], colour)
-            if coupling.ndim == 0:
-                total = coupling * sum(around[1:], around[0])
-            else:
-                bonds = couplings(lattice, per_bond(lattice, coupling), colour)
-                total = sum(
-                    (k * s for k, s in zip(bonds[1:], around[1:], strict=True)),
-                    bonds[0] * around[0],
-                )
-            total = total + (self.field.astype(x.dtype) if fields is None else fields[colour])
-            new = _drawn(total, key_colour)
-            halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
-        return join(lattice, *halves)
-
-    def _sweep_blocks(
-        self, graph: Graph, x: Array, key: Key[Array, ""], held: Array | None
-    ) -> Array:
-        n = graph.n_nodes
-        coupling = self.coupling.astype(x.dtype)
-        if coupling.ndim and isinstance(self.graph, Lattice):
-            coupling = _by_edge(self.graph, per_bond(self.graph, coupling))
-        none = jnp.zeros((1,), x.dtype)
-        if coupling.ndim:
-            coupling = jnp.concatenate([coupling, none])
-        field = self.field.astype(x.dtype).reshape(-1)
-        field = jnp.concatenate([jnp.broadcast_to(field, (n,)), none])
-        padded = jnp.concatenate([x, none])
-        for each, tables in enumerate(graph.blocks):
-            key_level = jax.random.fold_in(key, each)
-
-            def update(padded, block, key_level=key_level):
-                index, (nodes, around, leading) = block
-                spins = padded[around]
-                if coupling.ndim:
-                    total = jnp.sum(coupling[leading] * spins, -1)
-                else:
-                    total = coupling * jnp.sum(spins, -1)
-                new = _drawn(total + field[nodes], jax.random.fold_in(key_level, index))
-                free = nodes < n
-                if held is not None:
-                    free = free & ~held[jnp.minimum(nodes, n - 1)]
-                return padded.at[jnp.where(free, nodes, n + 1)].set(new, mode="drop"), None
-
-            padded, _ = jax.lax.scan(update, padded, (jnp.arange(len(tables[0])), tables))
-        return padded[:n]
+        coupling, field = self.coupling.astype(x.dtype), self.field.astype(x.dtype)
+        field = field.reshape((1,) * x.ndim) if field.ndim == 0 else field
+        return sweep(_SPINS, self.graph, coupling, field, x, key, held)
 
 
 def _drawn(field: Array, key: Key[Array, ""]) -> Array:
@@ -171,14 +96,17 @@ def _drawn(field: Array, key: Key[Array, ""]) -> Array:
     return 2 * bernoulli(key, jax.nn.sigmoid(2 * field)).astype(field.dtype) - 1
 
 
-def _cut(a: Array, between: tuple[int, int], axis: int) -> Array:
-    return jax.lax.slice_in_dim(a, *between, axis=axis)
+_SPINS = Sites(message=lambda s: s, draw=_drawn, nothing=0.0)
 
 
-def _by_edge(lattice: Lattice, bonds: Array) -> Array:
-    """Bonds of shape (axes, *shape) in the order of `lattice.edges`."""
-    parts = [
-        _cut(bonds[axis], (0, n if wraps else n - 1), axis).reshape(-1)
-        for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True))
-    ]
-    return jnp.concatenate(parts)
+def _product(a: Ising, b: Ising) -> Ising | None:
+    terms = summed(a, b)
+    return None if terms is None else Ising(a.graph, *terms)
+
+
+def _power(a: Ising, beta: Array) -> Ising:
+    return Ising(a.graph, *scaled_by(a, beta))
+
+
+PRODUCT[Ising, Ising] = _product
+POWER[Ising] = _power

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -33,6 +34,15 @@ def _is_shape(graph: Any) -> bool:
     return isinstance(graph, tuple) and all(isinstance(n, int | np.integer) for n in graph)
 
 
+def couplings_of(coupling: Any, weights: np.ndarray | None) -> Any:
+    """The couplings given, those the graph came with, or 1; not both."""
+    if weights is not None and coupling is not None:
+        raise ValueError("coupling must be left out: the graph came with couplings of its own")
+    if weights is not None:
+        return weights
+    return 1.0 if coupling is None else coupling
+
+
 def check_values(
     graph: Lattice | Graph, coupling: Array, field: Array, states: tuple[int, ...]
 ) -> None:
@@ -41,15 +51,14 @@ def check_values(
     if isinstance(graph, Lattice):
         shapes.append((len(graph.shape), *graph.shape))
     if coupling.shape not in shapes:
-        raise ValueError(
-            f"coupling must have one of the shapes {', '.join(map(str, shapes))}, got"
-            f" {coupling.shape}"
-        )
+        raise ValueError(f"coupling must have the shape {_either(shapes)}, got {coupling.shape}")
     fitting = [states, (*graph.shape, *states)]
     if field.shape not in fitting:
-        raise ValueError(
-            f"field must have one of the shapes {', '.join(map(str, fitting))}, got {field.shape}"
-        )
+        raise ValueError(f"field must have the shape {_either(fitting)}, got {field.shape}")
+
+
+def _either(shapes: list[tuple[int, ...]]) -> str:
+    return " or ".join(map(str, shapes))
 
 
 def per_bond(lattice: Lattice, coupling: Array) -> Array:
@@ -63,6 +72,14 @@ def per_bond(lattice: Lattice, coupling: Array) -> Array:
         size = int(np.prod(shape))
         part = coupling[start : start + size].reshape(shape)
         start += size
-        padding = [(0, lattice.shape[a] - m) for a, m in enumerate(shape)]
-        bonds.append(jnp.pad(part, padding))
+        bonds.append(jnp.pad(part, [(0, m - k) for m, k in zip(lattice.shape, shape, strict=True)]))
     return jnp.stack(bonds)
+
+
+def by_edge(lattice: Lattice, bonds: Array) -> Array:
+    """Couplings of shape (axes, *shape) in the order of `lattice.edges`."""
+    parts = [
+        jax.lax.slice_in_dim(bonds[axis], 0, n if wraps else n - 1, axis=axis).reshape(-1)
+        for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True))
+    ]
+    return jnp.concatenate(parts)

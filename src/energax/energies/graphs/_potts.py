@@ -1,0 +1,120 @@
+"""The Potts model on a lattice or any graph."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from energax.energies._base import AbstractBlocked
+from energax.energies._parameters import finite_array
+from energax.energies._summing import pairwise_sum
+from energax.energies.algebra._rules import POWER, PRODUCT
+from energax.energies.graphs._coupled import coupled, scaled_by, summed
+from energax.energies.graphs._graph import Graph
+from energax.energies.graphs._lattice import Lattice
+from energax.energies.graphs._making import as_graph, check_values, couplings_of
+from energax.energies.graphs._sweeping import Sites, sweep
+from energax.random import as_count
+from energax.spaces import Categorical, Numbers
+
+
+class Potts(AbstractBlocked):
+    """Labels 0 to q - 1 on the sites of a lattice or the nodes of a graph:
+
+    E(x) = - sum over edges ij of J_ij [x_i = x_j] - sum over nodes i of h_i(x_i)
+
+    Positive couplings J favour equal neighbours. With two labels and J / 2 it is `Ising`, but for
+    a constant.
+
+    **Arguments:**
+
+    - `graph`, `coupling`, `periodic`: as for `Ising`.
+    - `n_states`: q, how many labels.
+    - `field`: h, shape (n_states,), or (*shape, n_states) for one a node; 0 if `None`.
+
+    **Raises:** `ValueError` if the graph is not valid, or the couplings and fields do not fit it.
+
+    ```python
+    import energax as ex
+
+    potts = ex.Potts((6, 6), 3, coupling=1.005)
+    ```
+
+    Source: R. Potts, "Some generalized order-disorder transformations" (1952).
+    """
+
+    graph: Lattice | Graph
+    n_states: int = eqx.field(static=True)
+    coupling: Float[Array, "..."]
+    field: Float[Array, "..."]
+
+    def __init__(
+        self,
+        graph: Any,
+        n_states: int,
+        coupling: Numbers | None = None,
+        field: Numbers | None = None,
+        periodic: Any = True,
+    ):
+        self.graph, weights = as_graph(graph, periodic)
+        self.n_states = as_count(n_states, "n_states", least=2)
+        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
+        given = jnp.zeros((self.n_states,)) if field is None else field
+        self.field = finite_array(given, "field").astype(self.coupling.dtype)
+
+    def __check_init__(self):
+        check_values(self.graph, self.coupling, self.field, (self.n_states,))
+
+    @property
+    def space(self) -> Categorical:
+        return Categorical(self.graph.shape, self.n_states)
+
+    def energy(self, x: Int[Array, "..."]) -> Float[Array, ""]:
+        dtype = self.coupling.dtype
+        if self.field.ndim == 1:
+            linear = self.field[x]
+        else:
+            linear = jnp.take_along_axis(self.field, x[..., None], axis=-1)
+        total = coupled(self.graph, self.coupling, x, lambda a, b: (a == b).astype(dtype))
+        return -total - pairwise_sum(linear.reshape(-1))
+
+    def sweep(
+        self, x: Int[Array, "..."], key: Key[Array, ""], held: Bool[Array, "..."] | None = None
+    ) -> Int[Array, "..."]:
+        labels, dtype = jnp.arange(self.n_states, dtype=x.dtype), self.coupling.dtype
+
+        def message(s: Array) -> Array:
+            each = labels.reshape(-1, *[1] * s.ndim)
+            return (each == s[None]).astype(dtype)
+
+        field = jnp.moveaxis(self.field, -1, 0)
+        if field.ndim == 1:
+            field = field.reshape(-1, *[1] * x.ndim)
+        return sweep(Sites(message, _drawn, -1), self.graph, self.coupling, field, x, key, held)
+
+
+def _drawn(log_odds: Array, key: Key[Array, ""]) -> Array:
+    """Labels given their log-probabilities, up to a constant, along the first axis."""
+    p = jax.nn.softmax(log_odds, axis=0)
+    # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
+    below = jnp.cumsum(p, axis=0)[:-1] - jnp.finfo(p.dtype).eps / 2
+    uniform = jax.random.uniform(key, p.shape[1:], p.dtype)
+    label = jnp.zeros(p.shape[1:], jnp.int32)
+    for edge in below:
+        label = label + jnp.where(uniform < edge, 0, 1).astype(label.dtype)
+    return label
+
+
+def _product(a: Potts, b: Potts) -> Potts | None:
+    terms = summed(a, b)
+    return None if terms is None else Potts(a.graph, a.n_states, *terms)
+
+
+def _power(a: Potts, beta: Array) -> Potts:
+    return Potts(a.graph, a.n_states, *scaled_by(a, beta))
+
+
+PRODUCT[Potts, Potts] = _product
+POWER[Potts] = _power
