@@ -90,7 +90,7 @@ GRAPHS = {
         np.array([[1, -1, 1], [1, 1, 1]]),
         np.array([[False, True, False], [True, False, False]]),
     ),
-    "annealed ising": lambda: ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
+    "path to ising": lambda: ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
     "potts on a graph": lambda: ex.Potts([(0, 1), (1, 2), (2, 0), (3, 2)], 3, _normal(5, 4)),
     "potts on open rows": lambda: ex.Potts((2, 2), 3, 0.7, _normal(6, 2, 2, 3), periodic=False),
 }

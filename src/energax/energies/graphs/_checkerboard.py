@@ -30,7 +30,7 @@ def join(lattice: Lattice, first: Array, second: Array) -> Array:
     return jnp.stack(rows, 1).reshape(lattice.shape)
 
 
-def neighbours(lattice: Lattice, other: Array, colour: int, beyond: float) -> list[Array]:
+def neighbours(lattice: Lattice, other: Array, colour: int, beyond: int | float) -> list[Array]:
     """The values next to each site of a colour, from those of the other colour.
 
     In order: along the first axis the one in the same pair of rows, then the one outside it;
@@ -78,7 +78,7 @@ def _even(lattice: Lattice) -> np.ndarray:
     return np.broadcast_to(total % 2 == 0, (1, *rest))
 
 
-def _padded(lattice: Lattice, a: Array, beyond: float) -> Array:
+def _padded(lattice: Lattice, a: Array, beyond: int | float) -> Array:
     for axis, wraps in enumerate(lattice.periodic):
         first, last = (lax.slice_in_dim(a, i, i + 1, axis=axis) for i in (0, a.shape[axis] - 1))
         if not wraps:

@@ -21,7 +21,7 @@ class Sites(NamedTuple):
     same shape, with the axes of `field` that come before the sites' put first."""
     draw: Callable[[Array, Key[Array, ""]], Array]
     """New values from the sums of messages and fields."""
-    nothing: float
+    nothing: int | float
     """A value whose message is 0."""
 
 
