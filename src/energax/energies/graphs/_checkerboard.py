@@ -30,7 +30,7 @@ def join(lattice: Lattice, first: Array, second: Array) -> Array:
     return jnp.stack(rows, 1).reshape(lattice.shape)
 
 
-def neighbours(lattice: Lattice, other: Array, colour: int, beyond: int | float) -> list[Array]:
+def neighbours(lattice: Lattice, other: Array, colour: int, beyond: int | float = 0) -> list[Array]:
     """The values next to each site of a colour, from those of the other colour.
 
     In order: along the first axis the one in the same pair of rows, then the one outside it;
