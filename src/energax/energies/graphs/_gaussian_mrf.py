@@ -118,7 +118,7 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
             return
         if self.position is None:
             with jax.ensure_compile_time_eval():
-                low = eigenvalues(self.graph, self.coupling, self.mass).min()
+                low = eigenvalues(self._lattice, self.coupling, self.mass).min()
             definite = bool(low > 0)
         else:
             edges, position = np.asarray(self.graph.edges), np.asarray(self.position)
