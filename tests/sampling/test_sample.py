@@ -16,7 +16,13 @@ import energax as ex
 import oracles
 import registry
 from energax.diagnostics import mean_and_error
-from energax.kernels import AbstractKernel, AbstractKernelState, Info
+from energax.kernels import (
+    AbstractEnsembleKernel,
+    AbstractKernel,
+    AbstractKernelState,
+    AbstractTunableKernel,
+    Info,
+)
 from energax.sampling import default_kernel, start_states, walk_chains
 from oracles import refused
 
@@ -292,14 +298,158 @@ def test_chains_that_never_move_are_named():
     assert "chains 0, 1, 2, 3 hardly moved" in draws.summary
 
 
-def test_a_failing_energy_names_its_chains():
-    bad = ex.NeuralEnergy(lambda x: jnp.where(x > 5, jnp.nan, -(x**2)), ex.Real())
-    draws = ex.sample(
-        bad, 40, key=ex.key(0), kernel=Still(), chains=4, warmup=0, start=np.array([0.0, 9.0])
-    )
+BAD = ex.NeuralEnergy(lambda x: jnp.where(x > 5, jnp.nan, -(x**2) / 2), ex.Real())
+
+
+def test_a_start_where_the_energy_fails_names_its_chains():
+    walk = ex.RandomWalkMetropolis(2.0)
+    far = ex.NeuralEnergy(lambda x: jnp.where(x > 50, jnp.nan, -(x**2) / 2), ex.Real())
+    draws = ex.sample(far, 4000, key=ex.key(0), kernel=walk, chains=4, start=[0.0, 90.0])
     assert draws.problems == [
-        "chains 1, 3 met an energy that is not finite: look at E there, or start elsewhere"
+        "chains 1, 3 started where the energy is NaN or -inf: look at E there, or give another"
+        " start"
     ]
+    np.testing.assert_array_equal(draws.healthy, [True, False, True, False])
+    np.testing.assert_array_equal(draws.start_energy, [0, np.nan, 0, np.nan])
+    assert not draws.converged
+    # The others went on, and are judged by themselves.
+    assert np.isfinite(draws.x[::2]).all()
+    assert draws.rhat < 1.01
+    assert draws.ess > 400
+
+
+class Rising(AbstractKernel):
+    """Adds 1 a step and so walks into where the energy fails; -8 comes after 8."""
+
+    is_exact: ClassVar[bool] = False
+
+    def init(self, energy, x, key) -> Any:
+        return CountState(x)
+
+    def step(self, energy, state, key) -> Any:
+        x = jnp.where(state.x >= 8, -8.0, state.x + 1)
+        value = energy.energy(x)
+        return CountState(x), Info(jnp.ones_like(value), value)
+
+    def refresh(self, energy, state) -> Any:
+        return state
+
+
+def test_an_energy_that_fails_between_draws_is_seen():
+    start = [-6.0, -7.0, -8.0]
+    draws = ex.sample(
+        BAD, 12, key=ex.key(0), kernel=Rising(), chains=3, warmup=0, thin=12, start=start
+    )
+    np.testing.assert_array_equal(draws.failed, [True, True, True])
+    assert np.isfinite(draws.energy[:, 1]).all()
+    assert draws.problems == [
+        "chains 0, 1, 2 met an energy that is not finite: look at E there, or start elsewhere"
+    ]
+    assert np.isnan(draws.rhat)
+    assert not ex.sample(
+        BAD, 4, key=ex.key(0), kernel=Rising(), chains=2, warmup=0, start=[-6.0]
+    ).failed.any()
+
+
+class Tuned(AbstractTunableKernel):
+    """Steps by a size that is the number of its warm-up's steps."""
+
+    size: Any = 0.5
+
+    is_exact: ClassVar[bool] = False
+
+    def init(self, energy, x, key) -> Any:
+        return CountState(x)
+
+    def step(self, energy, state, key) -> Any:
+        x = state.x + jnp.asarray(self.size, state.x.dtype)
+        return CountState(x), Info(jnp.ones_like(x), energy.energy(x))
+
+    def refresh(self, energy, state) -> Any:
+        return state
+
+    def tune(self, energy, states, n_steps, key) -> Any:
+        return Tuned(jnp.asarray(n_steps, jnp.float32)), states
+
+
+def test_the_tuned_kernel_and_its_states_are_kept_and_can_go_on():
+    settings: Any = {"key": ex.key(0), "chains": 2}
+    draws = ex.sample(LINE, 6, kernel=Tuned(), warmup=3, start=[0.0, 100.0], **settings)
+    assert isinstance(draws.kernel, Tuned)
+    assert draws.kernel.size == 3
+    np.testing.assert_array_equal(draws.x, [[3, 6, 9], [103, 106, 109]])
+    np.testing.assert_array_equal(draws.states.x, draws.final)
+    again = ex.sample(LINE, 2, kernel=draws.kernel, warmup=0, start=draws, **settings)
+    # Without a warm-up `tune` is asked for no step, and this one then steps by 0.
+    np.testing.assert_array_equal(again.x[:, 0], [9, 109])
+
+
+class Pairs(AbstractEnsembleKernel):
+    """Takes an even number of chains."""
+
+    is_exact: ClassVar[bool] = True
+
+    def init(self, energy, x, key) -> Any:
+        if len(x) % 2:
+            raise ValueError(f"Pairs needs an even number of chains, got {len(x)}")
+        return CountState(x)
+
+    def step(self, energy, state, key) -> Any:
+        value = jax.vmap(energy.energy)(state.x)
+        return state, jax.vmap(lambda v: Info(jnp.ones_like(v), v))(value)
+
+    def refresh(self, energy, state) -> Any:
+        return state
+
+
+def test_an_ensembles_number_of_chains_is_its_own_affair():
+    with refused("Pairs needs an even number of chains, got 3"):
+        ex.sample(LINE, 9, key=ex.key(0), kernel=Pairs(), chains=3)
+    # Fewer draws than chains do not change how many there are.
+    assert ex.sample(LINE, 3, key=ex.key(0), kernel=Pairs(), chains=4).x.shape == (4, 1)
+
+
+def test_a_start_at_the_base_runs_chains_where_exact_draws_were_possible():
+    settings: Any = {"key": ex.key(0), "chains": 2, "warmup": 1, "start": "base"}
+    draws = ex.sample(registry.DISCRETE["rbm"](), 4, **settings)
+    assert draws.method == "BlockGibbs"
+    assert not draws.independent
+
+
+def test_a_constant_coordinate_is_said_to_be_constant():
+    held = registry.DISCRETE["conditioned rbm"]()
+    walk = ex.RandomWalkMetropolis()
+    draws = ex.sample(held, 20_000, key=ex.key(0), kernel=walk, chains=8)
+    np.testing.assert_array_equal(draws.constant, [True, False, False, True])
+    np.testing.assert_array_equal(np.isnan(draws.rhat), draws.constant)
+    assert draws.summary.endswith("converged; 2 of 4 coordinates constant")
+
+
+class Wrong(ex.AbstractEnergy):
+    result: Any
+    space: ex.Real = ex.Real(3)
+
+    def energy(self, x):
+        return self.result(x)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (lambda x: -x, "Wrong.energy must return one number for one state, got shape (3,)"),
+        (lambda x: jnp.sum(x)[None], "got shape (1,)"),
+        (lambda x: (x[0], x[1]), "got shape tuple"),
+        (lambda x: jnp.sum(x).astype(jnp.int32), "a real floating number, got int32"),
+        (lambda x: jnp.sum(x).astype(jnp.complex64), "a real floating number, got complex64"),
+        (lambda x: jnp.sum(x) > 0, "a real floating number, got bool"),
+        (lambda x: x @ jnp.ones(4), "Wrong fails on one state of its space Real(shape=(3,))"),
+        (lambda x: float(x[0]), "Wrong fails on one state of its space"),
+        (lambda x: x.missing, "AttributeError"),
+    ],
+)
+def test_an_energy_that_is_none_is_refused_before_anything_is_compiled(result, expected):
+    with refused(expected):
+        ex.sample(Wrong(result), 8, key=ex.key(0))
 
 
 @pytest.mark.parametrize(
@@ -314,6 +464,7 @@ def test_a_failing_energy_names_its_chains():
         ({"start": np.zeros((2, 3))}, "start must have shape"),
         ({"start": np.array([np.nan])}, "start holds 1 NaN"),
         ({"start": np.zeros((0,))}, "start is empty"),
+        ({"start": "data"}, "start must be rows, earlier draws or \"base\", got 'data'"),
     ],
 )
 def test_bad_settings_are_named(settings, expected):

@@ -6,6 +6,7 @@ from energax.energies._base import AbstractCentrable as AbstractCentrable
 from energax.energies._base import AbstractEnergy as AbstractEnergy
 from energax.energies._base import AbstractNormalised as AbstractNormalised
 from energax.energies._base import AbstractTractable as AbstractTractable
+from energax.energies._checks import check_energy as check_energy
 from energax.energies._trainable import trainable as trainable
 from energax.energies.algebra import AbstractPath as AbstractPath
 from energax.energies.algebra import Conditioned as Conditioned

@@ -49,7 +49,7 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
         return _uniform(space)
     key_draw, key_run = jax.random.split(key)
     x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
-    rows, *_ = run_chains(
+    run = run_chains(
         energy,
         default_kernel(energy),
         x,
@@ -58,7 +58,7 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
         warmup=jnp.asarray(200, jnp.int32),
         thin=jnp.asarray(20, jnp.int32),
     )
-    flat: Any = np.asarray(rows).reshape(-1, *space.shape)
+    flat: Any = np.asarray(run.kept).reshape(-1, *space.shape)
     base, _ = base_rates(space, flat)
     if isinstance(base, Gaussian):  # wider than the model
         return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))

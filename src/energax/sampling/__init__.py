@@ -1,9 +1,14 @@
-"""Running kernels: chains and what came of them."""
+"""Running kernels: chains, draws, what is kept of them, the choice of a kernel."""
 
+from energax.sampling._chains import Run as Run
 from energax.sampling._chains import Walked as Walked
 from energax.sampling._chains import run_chains as run_chains
 from energax.sampling._chains import walk_chains as walk_chains
+from energax.sampling._collect import AbstractCollector as AbstractCollector
+from energax.sampling._default_kernel import default_kernel as default_kernel
 from energax.sampling._draws import Draws as Draws
-from energax.sampling._sample import default_kernel as default_kernel
+from energax.sampling._last import Last as Last
+from energax.sampling._mean import Averages as Averages
+from energax.sampling._mean import Mean as Mean
 from energax.sampling._sample import sample as sample
 from energax.sampling._sample import start_states as start_states

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array
 
 from energax.diagnostics import Convergence, convergence
+from energax.kernels import AbstractKernel
+from energax.sampling._collect import AbstractCollector
 from energax.spaces import State
 
 _RHAT_LIMIT, _ESS_PER_CHAIN = 1.01, 50
@@ -21,13 +23,14 @@ class Draws:
     """Draws of x with axes (chain, draw, *shape), and whether to believe them.
 
     Exact, independent draws have one chain: axes (1, draw, *shape). `method` says how they were
-    made.
+    made. Where `collect` was given there is no `x`, and `collected` holds what was made of it.
     """
 
     x: State
-    """The draws: axes (chain, draw, *shape), or a dictionary of such."""
+    """The draws: axes (chain, draw, *shape), or a dictionary of such; `None` with `collect`."""
     energy: Array
-    """E of each draw, axes (chain, draw)."""
+    """E of each draw, axes (chain, draw); with a collector of at most 1,024 draws a chain, evenly
+    over the run."""
     acceptance: Array
     """Mean acceptance probability of each chain over the kept part of the run."""
     method: str
@@ -36,6 +39,22 @@ class Draws:
     """Whether the draws are exact and independent, so that nothing needs to converge."""
     final: Any = field(default=None, repr=False)
     """The last state of every chain, axes (chain, *shape): a start for a further run."""
+    kernel: AbstractKernel | None = field(default=None, repr=False)
+    """The kernel that drew, as the warm-up tuned it: its step size, its ladder."""
+    states: Any = field(default=None, repr=False)
+    """The kernel's last states, one a chain."""
+    start_energy: Array | None = field(default=None, repr=False)
+    """E where each chain started."""
+    kept: Any = field(default=None, repr=False)
+    """What `collect` kept: of a function its values, axes (chain, draw, ...); of a collector its
+    memory, axes (chain, ...)."""
+    collector: AbstractCollector | None = field(default=None, repr=False)
+    """The collector, if `collect` was one."""
+    n: int = 0
+    """How many draws there were in all, whether kept or not."""
+
+    def __post_init__(self):
+        object.__setattr__(self, "n", self.n or int(np.prod(self.energy.shape)))
 
     @property
     def n_chains(self) -> int:
@@ -44,18 +63,43 @@ class Draws:
 
     @property
     def flat(self) -> State:
-        """All draws on one leading axis, a chain after the other."""
+        """All draws on one leading axis, a chain after the other.
+
+        **Raises:** `ValueError` where `collect` took the place of x.
+        """
+        if self.x is None:
+            raise ValueError("these draws hold no x: collect took its place, look at collected")
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), self.x)
 
     @cached_property
+    def collected(self) -> Any:
+        """What `collect` made of the draws: of a function its values with axes
+        (chain, draw, ...), of a collector its result; `None` without `collect`."""
+        if self.collector is None:
+            return self.kept
+        return self.collector.finish(jax.tree.map(np.asarray, self.kept), self.healthy)
+
+    @cached_property
+    def healthy(self) -> np.ndarray:
+        """Which chains met finite energies and values only, shape (chain,). R-hat, effective sizes
+        and a collector's result are those of the healthy chains."""
+        return ~(self._failed_energies | self._failed_values)
+
+    @cached_property
     def diagnostics(self) -> Any:
-        """R-hat and effective sample sizes of every coordinate: `Convergence`, or a dictionary."""
-        return jax.tree.map(lambda leaf: convergence(np.asarray(leaf, np.float64)), self.x)
+        """R-hat and effective sample sizes of every coordinate: `Convergence`, or a dictionary.
+
+        Of x or, with `collect`, of what was collected; `None` where a collector cannot tell.
+        """
+        if self.collector is not None:
+            memory = jax.tree.map(np.asarray, self.kept)
+            return self.collector.convergence(memory, self.healthy)
+        return jax.tree.map(self._convergence, self.kept if self.x is None else self.x)
 
     @cached_property
     def energy_diagnostics(self) -> Convergence:
         """The same of the energy, the one coordinate every model has."""
-        return convergence(np.asarray(self.energy))
+        return self._convergence(self.energy)
 
     @property
     def rhat(self) -> Any:
@@ -68,46 +112,76 @@ class Draws:
         return self._each("ess_bulk")
 
     @property
+    def constant(self) -> Any:
+        """Where a coordinate had one value in every draw of every chain: that it has mixed is not
+        known, nor that it has not."""
+        return self._each("constant")
+
+    @property
     def converged(self) -> bool:
-        """Whether every coordinate that moved, and the energy, has mixed over chains."""
+        """Whether every coordinate that moved, and the energy, has mixed over chains, and every
+        chain is healthy."""
         return not self.problems
 
     @cached_property
     def problems(self) -> list[str]:
         """What speaks against these draws, each a sentence of advice; empty if nothing does."""
-        energy = np.asarray(self.energy)
-        broken = np.flatnonzero(~np.isfinite(energy).all(1))
-        if broken.size:
-            return [
-                f"chains {_listed(broken)} met an energy that is not finite: look at E there, or"
-                " start elsewhere"
-            ]
-        if self.independent:
-            return []
-        if energy.shape[1] < 4:
-            return ["fewer than 4 draws a chain: nothing can be said; ask for more or fewer chains"]
-        found = []
+        found = self._failures()
+        if self.independent or not self.healthy.any():
+            return found
+        if self.energy.shape[1] < 4:
+            few = "fewer than 4 draws a chain: nothing can be said; ask for more or fewer chains"
+            return [*found, few]
         acceptance = np.asarray(self.acceptance)
-        undefined = np.flatnonzero(~np.isfinite(acceptance))
+        undefined = np.flatnonzero(~np.isfinite(acceptance) & self.healthy)
         if undefined.size:
             found.append(
                 f"chains {_listed(undefined)} have an acceptance that is not a number: look at the"
                 " energy, or at log_proposal_ratio, along them"
             )
-        stuck = np.flatnonzero(acceptance < 1e-3)
+        stuck = np.flatnonzero((acceptance < 1e-3) & self.healthy)
         if stuck.size:
             found.append(
                 f"chains {_listed(stuck)} hardly moved: take smaller proposals (step_size)"
                 " or another kernel"
             )
-        if self.n_chains < 2:
+        if self.healthy.sum() < 2:
             found.append("one chain alone cannot show that it has mixed: run at least 4")
-        parts = jax.tree.leaves(self.diagnostics, is_leaf=lambda n: isinstance(n, Convergence))
+        return found + self._disagreements()
+
+    def _failures(self) -> list[str]:
+        """Chains in which something was not finite."""
+        found = []
+        at_start, later = np.zeros_like(self._failed_energies), self._failed_energies
+        if self.start_energy is not None:
+            start = np.asarray(self.start_energy)
+            at_start = later & (np.isnan(start) | (start == -np.inf))
+        if at_start.any():
+            found.append(
+                f"chains {_listed(np.flatnonzero(at_start))} started where the energy is NaN or"
+                " -inf: look at E there, or give another start"
+            )
+        if (later & ~at_start).any():
+            found.append(
+                f"chains {_listed(np.flatnonzero(later & ~at_start))} met an energy that is not"
+                " finite: look at E there, or start elsewhere"
+            )
+        values = self._failed_values & ~later
+        if values.any():
+            found.append(
+                f"chains {_listed(np.flatnonzero(values))} have values that are not finite: look"
+                f" at {'x' if self.kept is None else 'collect'} along them"
+            )
+        return found
+
+    def _disagreements(self) -> list[str]:
+        """What R-hat and effective sizes say of the healthy chains."""
+        found = []
+        parts = _parts(self.diagnostics)
         every = [*parts, self.energy_diagnostics]
         moving = [~part.constant for part in every]
-        if not any(part.any() for part in moving[:-1]):
-            found.append("no coordinate ever moved: this says nothing about the model")
-            return found
+        if not any(part.any() for part in moving[: len(parts) or None]):
+            return ["no coordinate ever moved: this says nothing about the model"]
         rhats = np.concatenate([p.rhat[m] for p, m in zip(every, moving, strict=True)])
         sizes = np.concatenate([p.ess_bulk[m] for p, m in zip(every, moving, strict=True)])
         undefined = int(np.isnan(rhats).sum())
@@ -121,33 +195,65 @@ class Draws:
                 f"R-hat is {rhat:.3g} (at most {_RHAT_LIMIT} wanted): chains disagree; give them a"
                 " longer warmup, or a kernel that crosses between modes"
             )
-        needed = _ESS_PER_CHAIN * self.n_chains
-        if ess < min(needed, 400):
+        needed = min(_ESS_PER_CHAIN * int(self.healthy.sum()), 400)
+        if ess < needed:
             found.append(
-                f"the smallest effective sample size is {ess:.0f} (at least {min(needed, 400)}"
+                f"the smallest effective sample size is {ess:.0f} (at least {needed}"
                 " wanted): draw more, or thin less"
             )
         return found
 
+    @cached_property
+    def _failed_energies(self) -> np.ndarray:
+        return np.asarray(~np.isfinite(np.asarray(self.energy)).all(1))
+
+    @cached_property
+    def _failed_values(self) -> np.ndarray:
+        """Of x or what a function made of it whatever is not finite, of a collector's memory NaN:
+        infinities may be its way to begin."""
+        found = np.zeros(self.n_chains, bool)
+        broken = np.isnan if self.collector is not None else lambda values: ~np.isfinite(values)
+        for leaf in jax.tree.leaves(self.kept if self.x is None else self.x):
+            values = np.asarray(leaf)
+            if values.dtype.kind == "f":
+                found |= broken(values.reshape(len(values), -1)).any(1)
+        return found
+
+    def _convergence(self, leaf: Array) -> Convergence:
+        values = np.asarray(leaf, np.float64)[self.healthy]
+        if not len(values):
+            unknown = np.full(values.shape[2:], np.nan)
+            return Convergence(unknown, unknown, unknown, np.zeros(unknown.shape, bool))
+        return convergence(values)
+
     @property
     def summary(self) -> str:
         """One line on where the draws came from and whether to trust them."""
-        n = int(np.prod(self.energy.shape))
-        head = f"{n} draws by {self.method}"
-        if self.converged:
-            return f"{head}: {'exact and independent' if self.independent else 'converged'}"
-        return f"{head}: not converged. " + "; ".join(self.problems)
+        head = f"{self.n} draws by {self.method}"
+        if not self.converged:
+            return f"{head}: not converged. " + "; ".join(self.problems)
+        if self.independent:
+            return f"{head}: exact and independent"
+        constant = [part.constant for part in _parts(self.diagnostics)]
+        still, total = (int(sum(map(of, constant))) for of in (np.sum, np.size))
+        return f"{head}: converged" + (f"; {still} of {total} coordinates constant" * (still > 0))
 
     def to_arviz(self) -> Any:
         """The draws as ArviZ's `InferenceData` (or `DataTree`, in its newer versions).
 
-        **Raises:** `ImportError` naming the extra if ArviZ is missing.
+        With a function as `collect`, what it returned, which must be an array or a dictionary.
+
+        **Raises:** `ImportError` naming the extra if ArviZ is missing; `ValueError` if a collector
+        kept no draws.
         """
         try:
             import arviz
         except ImportError as error:
             raise ImportError('to_arviz needs ArviZ: pip install "energax[arviz]"') from error
-        x = self.x if isinstance(self.x, dict) else {"x": self.x}
+        if self.x is None and self.collector is not None:
+            raise ValueError("ArviZ wants draws: a collector keeps none")
+        kept = self.kept if self.x is None else self.x
+        x = kept if isinstance(kept, dict) else {"x": kept}
         posterior = {name: np.asarray(leaf) for name, leaf in x.items()}
         stats = {
             "energy": np.asarray(self.energy),
@@ -163,6 +269,11 @@ class Draws:
             self.diagnostics,
             is_leaf=lambda node: isinstance(node, Convergence),
         )
+
+
+def _parts(diagnostics: Any) -> list[Convergence]:
+    found = jax.tree.leaves(diagnostics, is_leaf=lambda node: isinstance(node, Convergence))
+    return [part for part in found if part is not None]
 
 
 def _listed(indices: np.ndarray) -> str:

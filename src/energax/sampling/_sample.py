@@ -1,6 +1,6 @@
 """`sample`: draws of any energy by the best method it allows."""
 
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -8,29 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from energax.energies import (
-    AbstractBipartite,
-    AbstractBlocked,
-    AbstractEnergy,
-    AbstractTractable,
-    unfreeze,
-)
+from energax.energies import AbstractEnergy, AbstractTractable, check_energy, unfreeze
 from energax.exact import draw_enumerated
-from energax.kernels import AbstractKernel, BlockGibbs, RandomWalkMetropolis
+from energax.kernels import AbstractEnsembleKernel, AbstractKernel
 from energax.random import as_count, as_key
-from energax.sampling._chains import run_chains
+from energax.sampling._chains import TRACE, run_chains
+from energax.sampling._collect import AbstractCollector, Collect, as_collect, outputs_of
+from energax.sampling._default_kernel import default_kernel
 from energax.sampling._draws import Draws
 from energax.spaces import Clamped, State
 
 _FEW_STATES = 2**14
 """Up to this many states are listed rather than walked: that takes milliseconds and is exact."""
-
-
-def default_kernel(energy: AbstractEnergy) -> AbstractKernel:
-    """The Markov move that suits an energy best."""
-    if isinstance(unfreeze(energy), AbstractBipartite | AbstractBlocked):
-        return BlockGibbs()
-    return RandomWalkMetropolis()
 
 
 def sample(
@@ -42,27 +31,39 @@ def sample(
     chains: int = 16,
     warmup: int = 500,
     thin: int = 1,
-    start: State | Draws | None = None,
+    start: State | Draws | Literal["base"] | None = None,
+    collect: Collect | None = None,
 ) -> Draws:
     """`n` draws of x in all, over all chains, from one compiled program.
 
     Without a `kernel` the best method is chosen and named in the result: exact independent draws
-    where the energy allows (a normalised family, a few thousand states), otherwise a Markov
-    chain. Chains start at the space's base draws, at rows of data, or where earlier draws ended.
+    where the energy allows (a normalised family, a few thousand states) and they are to be kept,
+    otherwise a Markov chain. Chains start at the space's base draws, at rows of data, or where
+    earlier draws ended.
+
+    A chain whose energy is NaN or `-inf` at a draw is named in `problems` and left out of R-hat,
+    effective sizes and summaries; the others go on.
 
     **Arguments:**
 
     - `n`: draws in all; each chain gives `n / chains`, rounded up.
-    - `kernel`: a Markov move; chosen if `None`.
-    - `chains`: how many run side by side.
+    - `kernel`: a Markov move; chosen if `None`. One that tunes itself does so in the warm-up, and
+      `Draws.kernel` is what it became: give that, with `warmup=0`, to go on without tuning again.
+    - `chains`: how many run side by side, at most `n` of them.
     - `warmup`: steps thrown away first.
     - `thin`: steps from one kept state to the next.
-    - `start`: rows with a leading axis, used in turn, or earlier `Draws`.
+    - `start`: rows with a leading axis, used in turn; earlier `Draws`, for their last states; or
+      `"base"`, the space's base draws, which `None` means too where chains are run at all.
+    - `collect`: what is kept of a draw in place of x. A function of one state: its values, an
+      array or a tree of them. A collector such as `ex.sampling.Mean(f)`, or a dictionary of
+      collectors: a running summary, and memory that does not grow with `n`. A function written
+      anew for every call compiles anew.
 
     **Returns:** `Draws`, with axes (chain, draw, *shape).
 
-    **Raises:** `ValueError` for numbers out of range, a kernel that does not fit the energy, or
-    starts that are not states of its space.
+    **Raises:** `ValueError` for numbers out of range, an energy that does not return one real
+    number, a kernel that does not fit the energy or the number of chains, or starts that are not
+    states of its space.
 
     ```python
     import energax as ex
@@ -76,35 +77,59 @@ def sample(
     n, chains, thin = as_count(n, "n"), as_count(chains, "chains"), as_count(thin, "thin")
     warmup = as_count(warmup, "warmup", least=0)
     key = as_key(key)
-    if kernel is None and start is None:
-        exact = _exact_draws(energy, n, key)
+    check_energy(energy)
+    collect = as_collect(collect, energy.space)
+    summarised = isinstance(collect, AbstractCollector)
+    if kernel is None and start is None and not summarised:
+        exact = _exact_draws(energy, n, key, collect)
         if exact is not None:
             return exact
     kernel = default_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel such as ex.BlockGibbs(), got {kernel!r}")
     kernel.check(energy)
-    chains = min(chains, n)
+    if not isinstance(kernel, AbstractEnsembleKernel):  # which may take some numbers only
+        chains = min(chains, n)
+    n_draws = -(-n // chains)
     key_start, key_run = jax.random.split(key)
-    x = start_states(energy, chains, start=start, key=key_start)
-    draws, energies, acceptance, final = run_chains(
+    run = run_chains(
         energy,
         kernel,
-        x,
+        start_states(energy, chains, start=start, key=key_start),
         key_run,
-        n_draws=-(-n // chains),
+        # A summary of a long run has the same shape however long: no new program.
+        n_draws=jnp.asarray(n_draws, jnp.int32) if summarised and n_draws >= TRACE else n_draws,
         warmup=jnp.asarray(warmup, jnp.int32),
         thin=jnp.asarray(thin, jnp.int32),
+        collect=collect,
     )
-    return Draws(draws, energies, acceptance, method=type(kernel).__name__, final=final)
+    return Draws(
+        run.kept if collect is None else None,
+        run.energy,
+        run.acceptance,
+        method=type(kernel).__name__,
+        final=run.states.x,
+        kernel=run.kernel,
+        states=run.states,
+        start_energy=run.start_energy,
+        kept=None if collect is None else run.kept,
+        collector=collect if summarised else None,
+        n=n_draws * chains,
+    )
 
 
 def start_states(
-    energy: AbstractEnergy, n: int, *, start: State | Draws | None, key: Key[Array, ""]
+    energy: AbstractEnergy,
+    n: int,
+    *,
+    start: State | Draws | Literal["base"] | None,
+    key: Key[Array, ""],
 ) -> State:
     """`n` states to start chains from, stacked on a leading axis."""
-    if start is None:
+    if start is None or (isinstance(start, str) and start == "base"):
         return jax.vmap(energy.space.draw)(jax.random.split(key, n))
+    if isinstance(start, str):
+        raise ValueError(f'start must be rows, earlier draws or "base", got {start!r}')
     rows: Any = start.final if isinstance(start, Draws) else start
     space = energy.space
     inner = space.space if isinstance(space, Clamped) else space
@@ -114,7 +139,8 @@ def start_states(
     return jax.tree.map(lambda leaf: leaf[jnp.arange(n) % have], rows)
 
 
-def _exact_draws(energy: AbstractEnergy, n: int, key: Key[Array, ""]) -> Draws | None:
+def _exact_draws(energy: AbstractEnergy, n: int, key: Key[Array, ""], collect: Any) -> Draws | None:
+    """Independent draws, all held at once, where the energy gives them."""
     model = unfreeze(energy)
     if isinstance(model, AbstractTractable):
         rows, method = _direct_draws(model, jax.random.split(key, n)), "exact draws"
@@ -124,9 +150,17 @@ def _exact_draws(energy: AbstractEnergy, n: int, key: Key[Array, ""]) -> Draws |
         rows, method = listed(model, n, key=key), "enumeration"
     else:
         return None
-    x = jax.tree.map(lambda leaf: leaf[None], rows)
-    energies = _energies(model, rows)[None]
-    return Draws(x, energies, jnp.ones((1,)), method=method, independent=True, final=rows)
+    energies, kept = _judged(model, rows, collect)
+    x, kept = jax.tree.map(lambda leaf: leaf[None], (rows if collect is None else None, kept))
+    return Draws(
+        x,
+        energies[None],
+        jnp.ones((1,)),
+        method=method,
+        independent=True,
+        final=rows,
+        kept=kept,
+    )
 
 
 @eqx.filter_jit
@@ -140,5 +174,6 @@ def _listed_draws(model: AbstractEnergy, n: int, *, key: Key[Array, ""]) -> Stat
 
 
 @eqx.filter_jit
-def _energies(model: AbstractEnergy, rows: State) -> Float[Array, " n"]:
-    return jax.vmap(model.energy)(rows)
+def _judged(model: AbstractEnergy, rows: State, collect: Any) -> tuple[Float[Array, " n"], Any]:
+    kept = None if collect is None else jax.vmap(lambda x: outputs_of(collect, x))(rows)
+    return jax.vmap(model.energy)(rows), kept
