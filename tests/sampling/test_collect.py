@@ -138,10 +138,9 @@ def test_a_long_run_takes_no_more_memory_and_no_other_program():
 
 @pytest.mark.parametrize("n_batches", [4, 7])
 def test_batches_share_the_draws_evenly(n_batches):
+    of = jax.jit(jax.vmap(lambda index, n: _batch_of(index, n, n_batches), in_axes=(0, None)))
     for n_draws in (1, 4, 5, 27, 28, 29, 41):
-        batch, place = jax.vmap(_batch_of, in_axes=(0, None, None))(
-            jnp.arange(n_draws), jnp.asarray(n_draws), n_batches
-        )
+        batch, place = (np.asarray(a)[:n_draws] for a in of(jnp.arange(41), jnp.asarray(n_draws)))
         counts = np.bincount(batch, minlength=n_batches)
         assert (np.diff(batch) >= 0).all()
         assert counts.max() - counts.min() <= 1
@@ -224,22 +223,18 @@ def test_the_last_draws_and_several_collectors_by_name():
         draws.collected["mean"].mean, np.mean(every.x, (0, 1)), rtol=1e-4, atol=1e-6
     )
     assert set(draws.rhat) == {"mean"}  # the last draws alone tell nothing
-    short = _run(8, collect=Last(3))
-    np.testing.assert_array_equal(short.collected, _run(8).x)
-    assert short.diagnostics is None
+    assert _run(collect=Last(3)).diagnostics is None
 
 
 def test_states_of_named_parts_are_summarised():
-    energy = registry.DISCRETE["table of a joint"]()
-    kernel = ex.RandomWalkMetropolis()
-    settings = {"key": ex.key(0), "kernel": kernel, "chains": 4}
-    draws = ex.sample(energy, 400, collect={"mean": Mean(), "last": Last()}, **settings)
-    x = ex.sample(energy, 400, **settings).x
-    for name in x:
+    energy, collect = registry.DISCRETE["table of a joint"](), {"mean": Mean(), "every": Last(99)}
+    walk = ex.RandomWalkMetropolis()
+    found = ex.sample(energy, 160, key=ex.key(0), kernel=walk, chains=4, collect=collect).collected
+    for name, rows in found["every"].items():
+        assert rows.shape[:2] == (4, 40)  # no more than there were
         np.testing.assert_allclose(
-            draws.collected["mean"].mean[name], np.mean(x[name], (0, 1)), rtol=1e-5, atol=1e-6
+            found["mean"].mean[name], rows.mean((0, 1)), rtol=1e-5, atol=1e-6
         )
-        np.testing.assert_array_equal(draws.collected["last"][name], x[name][:, -1:])
 
 
 def _nan_beyond(x):

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from energax.sampling import Draws
 GENERATOR = np.random.default_rng(0)
 
 
-def _draws(x, energy=None, acceptance=0.5, **settings) -> Draws:
+def _draws(x, energy=None, acceptance: Any = 0.5, **settings) -> Draws:
     leaves = jax.tree.leaves(x)
     if energy is None:
         energy = GENERATOR.normal(size=leaves[0].shape[:2])
@@ -97,6 +98,20 @@ def test_energies_that_are_not_finite_name_their_chains():
         draws = _draws(_noise(8, 20, 1), energy)
         assert not draws.converged
         assert "chains 1, 2, 3, 5, 6 and 1 more met an energy" in draws.problems[0]
+        np.testing.assert_array_equal(np.flatnonzero(draws.healthy), [0, 4])
+        assert np.isfinite(draws.rhat).all()
+
+
+def test_values_that_are_not_finite_name_their_chains():
+    x = _noise(4, 500, 2)
+    x[2, 7, 1] = np.nan
+    draws = _draws(x)
+    assert draws.problems == ["chains 2 have values that are not finite: look at x along them"]
+    x[[0, 1, 3]] = np.inf
+    none = _draws(x)
+    assert np.isnan(none.rhat).all()
+    assert not none.healthy.any()
+    assert len(none.problems) == 1
 
 
 def test_an_acceptance_that_is_no_number_names_its_chains():

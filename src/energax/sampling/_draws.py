@@ -83,7 +83,7 @@ class Draws:
     def healthy(self) -> np.ndarray:
         """Which chains met finite energies and values only, shape (chain,). R-hat, effective sizes
         and a collector's result are those of the healthy chains."""
-        return ~(self._failed_energies | self._failed_values)
+        return np.logical_not(self._failed_energies | self._failed_values)
 
     @cached_property
     def diagnostics(self) -> Any:
