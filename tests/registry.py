@@ -93,6 +93,18 @@ GRAPHS = {
     "path to ising": lambda: ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
     "potts on a graph": lambda: ex.Potts([(0, 1), (1, 2), (2, 0), (3, 2)], 3, _normal(5, 4)),
     "potts on open rows": lambda: ex.Potts((2, 2), 3, 0.7, _normal(6, 2, 2, 3), periodic=False),
+    "factor graph": lambda: ex.FactorGraph(
+        4,
+        2,
+        [
+            ex.Factor((0, 1, 2), _normal(7, 2, 2, 2)),
+            ex.Factor([(1, 3), (3, 0)], _normal(8, 2, 2)),
+            ex.Factor([[2], [3]], _normal(9, 2, 2)),
+        ],
+    ),
+    "factor graph of labels": lambda: ex.FactorGraph(
+        (1, 3), 3, [ex.Factor([(0, 1), (2, 1)], _normal(10, 2, 3, 3))]
+    ),
 }
 """Models on lattices and graphs of few sites."""
 

@@ -12,6 +12,8 @@ from energax.energies import Bernoulli as Bernoulli
 from energax.energies import DoubleWell as DoubleWell
 from energax.energies import Exponential as Exponential
 from energax.energies import ExponentialFamily as ExponentialFamily
+from energax.energies import Factor as Factor
+from energax.energies import FactorGraph as FactorGraph
 from energax.energies import Funnel as Funnel
 from energax.energies import Gaussian as Gaussian
 from energax.energies import GaussianMixture as GaussianMixture

@@ -67,6 +67,9 @@ MODELS = {
     "Bernoulli": lambda: BERNOULLI,
     "DoubleWell": lambda: energies.DoubleWell(jnp.array([1.0, 3.0])),
     "Exponential": lambda: energies.Exponential(jnp.array([0.5, 2.0])),
+    "FactorGraph": lambda: energies.FactorGraph(
+        3, [2, 3, 2], [energies.Factor((0, 1), [[0.5, 1, jnp.inf], [2, 0, 1]])]
+    ),
     "Funnel": lambda: energies.Funnel(4),
     "Gaussian": lambda: GAUSSIAN,
     "GaussianMRF": lambda: energies.GaussianMRF((3, 4), mass=normal(8, 3, 4) ** 2),

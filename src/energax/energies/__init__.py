@@ -43,6 +43,8 @@ from energax.energies.families import Poisson as Poisson
 from energax.energies.families import Softmax as Softmax
 from energax.energies.families import Uniform as Uniform
 from energax.energies.graphs import AnnealedGraph as AnnealedGraph
+from energax.energies.graphs import Factor as Factor
+from energax.energies.graphs import FactorGraph as FactorGraph
 from energax.energies.graphs import GaussianMRF as GaussianMRF
 from energax.energies.graphs import Graph as Graph
 from energax.energies.graphs import Ising as Ising

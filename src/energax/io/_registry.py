@@ -11,7 +11,10 @@ _Class = TypeVar("_Class", bound=type[eqx.Module])
 CLASSES: dict[str, type[eqx.Module]] = {}
 """name -> class: every final class of `energax.spaces` and `energax.energies`, and a user's own."""
 
-INFINITE: dict[type, frozenset[str]] = {spaces.Box: frozenset(("low", "high"))}
+INFINITE: dict[type, frozenset[str]] = {
+    spaces.Box: frozenset(("low", "high")),
+    energies.FactorGraph: frozenset(("tables",)),
+}
 """class -> the names of its fields whose arrays may hold infinities."""
 
 
