@@ -102,6 +102,11 @@ GRAPHS = {
             ex.Factor([[2], [3]], _normal(9, 2, 2)),
         ],
     ),
+    "path to a factor graph": lambda: ex.path(
+        ex.Softmax(_normal(11, 3, 2)),
+        ex.FactorGraph(3, 2, [ex.Factor([(0, 1), (1, 2), (0, 2)], _normal(12, 2, 2))]),
+        0.6,
+    ),
     "factor graph of labels": lambda: ex.FactorGraph(
         (1, 3), 3, [ex.Factor([(0, 1), (2, 1)], _normal(10, 2, 3, 3))]
     ),

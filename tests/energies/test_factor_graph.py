@@ -140,6 +140,20 @@ def test_ising_models_as_factor_graphs(ising, x64):
     )
 
 
+@pytest.mark.parametrize(
+    "potts",
+    [
+        lambda: ex.Potts((2, 2), 3, 0.7, RNG.normal(size=(2, 2, 3)), periodic=False),
+        lambda: ex.Potts([(0, 1), (2, 1)], 3, [0.5, -1.0], [0.1, 0.2, -0.4]),
+    ],
+)
+def test_potts_models_as_factor_graphs(potts, x64):
+    labels = potts()
+    graph = ex.FactorGraph.from_energy(labels)
+    rows = oracles.stacked(graph.space)
+    np.testing.assert_allclose(_values(graph, rows), _values(labels, rows), rtol=1e-12, atol=1e-12)
+
+
 def test_tables_train_and_what_they_are_of_does_not(x64):
     graph = _products()[2]
     marks = jax.tree.leaves_with_path(trainable(graph))

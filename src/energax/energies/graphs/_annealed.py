@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Key
 
@@ -10,6 +11,7 @@ from energax.energies.algebra import AbstractPath, ConditionedBlocked, temper
 from energax.energies.algebra._rules import PATH
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Softmax, Uniform
+from energax.energies.graphs._factor_graph import FactorGraph
 from energax.energies.graphs._ising import Ising
 from energax.energies.graphs._potts import Potts
 from energax.spaces import AbstractSpace, State
@@ -54,6 +56,9 @@ class AnnealedGraph(AbstractPath, AbstractBlocked):
 
     def sweep(self, x: State, key: Key[Array, ""], held: Bool[Array, "..."] | None = None) -> State:
         model = temper(self.target, self.beta)
+        if isinstance(model, FactorGraph) and isinstance(self.base, Softmax):
+            field = (self.beta - 1) * jax.nn.log_softmax(self.base.logits)
+            return model.sweep_with(field, x, key, held)
         if isinstance(self.base, Softmax):
             assert isinstance(model, Potts)
             field = model.field + (1 - self.beta) * self.base.logits
@@ -66,7 +71,14 @@ def _path(base: Any, target: Any, beta: Array) -> AnnealedGraph:
     return AnnealedGraph(base=base, target=target, beta=beta)
 
 
+def _path_to_factors(base: Any, target: FactorGraph, beta: Array) -> AnnealedGraph | None:
+    # A base that has values which a variable of the target lacks is not swept by its factors.
+    return None if target.sizes is not None else _path(base, target, beta)
+
+
 PATH[Uniform, Ising] = _path
 PATH[Uniform, Potts] = _path
 PATH[Softmax, Potts] = _path
+PATH[Uniform, FactorGraph] = _path_to_factors
+PATH[Softmax, FactorGraph] = _path_to_factors
 PATH[Uniform, ConditionedBlocked] = _path

@@ -1,8 +1,9 @@
 """What the factors around a variable say of each of its states, given the others."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 _FORBIDDEN = 1e30
 """Stands for +inf in sums over a variable's factors: from a state that breaks several rules, the
@@ -47,3 +48,22 @@ def conditional_energies(
     place = start + jnp.sum(offset(around, other), -1, jnp.int32)[..., None]
     found = jnp.minimum(table.reshape(-1)[place], _FORBIDDEN)
     return jnp.sum(jnp.where(used[..., None], found, 0.0), 1)
+
+
+def draw_states(energies: Float[Array, "rows states"], key: Key[Array, ""]) -> Int[Array, " rows"]:
+    """A state of each row, with probability proportional to exp(-energy), from one uniform number.
+
+    A state of energy `+inf` is never drawn, unless there is no other.
+    """
+    weights = jnp.exp(jnp.min(energies, -1, keepdims=True) - energies)
+    sums = [weights[:, 0]]
+    for state in range(1, energies.shape[-1]):  # in order: nothing added leaves a sum as it was
+        sums.append(sums[-1] + weights[:, state])
+    uniform = jax.random.uniform(key, sums[0].shape, sums[0].dtype)
+    drawn = jnp.zeros(sums[0].shape, jnp.int32)
+    for below in sums[:-1]:
+        # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
+        edge = below / sums[-1] - jnp.finfo(below.dtype).eps / 2
+        drawn = drawn + jnp.where(uniform < edge, 0, 1).astype(jnp.int32)
+    last = energies.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, -1).astype(jnp.int32)
+    return jnp.minimum(drawn, last)

@@ -15,12 +15,13 @@ from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Softmax
-from energax.energies.graphs._conditionals import conditional_energies
+from energax.energies.graphs._conditionals import conditional_energies, draw_states
 from energax.energies.graphs._factors import Factor, check_group, grouped, numbers_of_states, parsed
 from energax.energies.graphs._ising import Ising
 from energax.energies.graphs._lattice import Lattice
+from energax.energies.graphs._making import by_edge
+from energax.energies.graphs._potts import Potts
 from energax.energies.graphs._slots import check_slots, make_slots
-from energax.random import categorical
 from energax.spaces import Categorical, Numbers, float_dtype
 from energax.spaces._base import shape_of, size_of
 
@@ -102,36 +103,34 @@ class FactorGraph(AbstractBlocked):
         check_slots(tables, variables, n)
 
     @classmethod
-    def from_energy(cls, energy: Ising | Softmax) -> "FactorGraph":
-        """An `Ising` model (its spins -1, +1 become states 0, 1) or a `Softmax` as a factor graph.
+    def from_energy(cls, energy: Ising | Potts | Softmax) -> "FactorGraph":
+        """An `Ising` model (its spins -1, +1 become states 0, 1), a `Potts` model or a `Softmax`.
 
         **Raises:** `ValueError` for another energy.
         """
         if isinstance(energy, Softmax):
-            k = energy.logits.shape[-1]
+            *shape, k = energy.logits.shape
             table = -np.asarray(jax.nn.log_softmax(energy.logits)).reshape(-1, k)
-            own = np.arange(len(table))[:, None]
-            return cls(energy.logits.shape[:-1], k, [Factor(own, table)])
-        if not isinstance(energy, Ising):
+            return cls(tuple(shape), k, [Factor(np.arange(len(table))[:, None], table)])
+        if isinstance(energy, Ising):
+            k, aligned = 2, np.array([[1.0, -1.0], [-1.0, 1.0]])
+            field = np.asarray(energy.field)[..., None] * np.array([-1.0, 1.0])
+        elif isinstance(energy, Potts):
+            k, field = energy.n_states, np.asarray(energy.field)
+            aligned = np.eye(k)
+        else:
             raise ValueError(
-                f"from_energy knows Ising and Softmax, got {type(energy).__name__}: give factors"
+                f"from_energy knows Ising, Potts and Softmax, got {type(energy).__name__}: give"
+                " factors"
             )
         graph, coupling = energy.graph, np.asarray(energy.coupling)
-        edges = np.asarray(graph.edges)
         if coupling.ndim > 1:
             assert isinstance(graph, Lattice)
-            ends = zip(coupling, graph.shape, graph.periodic, strict=True)
-            parts = [
-                np.take(bonds, range(n if wraps else n - 1), axis).reshape(-1)
-                for axis, (bonds, n, wraps) in enumerate(ends)
-            ]
-            coupling = np.concatenate(parts)
-        aligned = np.array([[1.0, -1.0], [-1.0, 1.0]])
-        table = -coupling[..., None, None] * aligned
-        field = np.asarray(energy.field)
-        fields = -field.reshape(*field.shape and (-1,), 1) * np.array([-1.0, 1.0])
-        nodes = np.arange(graph.n_nodes)[:, None]
-        return cls(graph.shape, 2, [Factor(edges, table), Factor(nodes, fields)])
+            coupling = np.asarray(by_edge(graph, energy.coupling))
+        pairs = Factor(np.asarray(graph.edges), -coupling[..., None, None] * aligned)
+        fields = -(field if field.ndim == 1 else field.reshape(-1, k))
+        nodes = Factor(np.arange(graph.n_nodes)[:, None], fields)
+        return cls(graph.shape, k, [nodes, pairs] if graph.n_edges else [nodes])
 
     @property
     def space(self) -> Categorical:
@@ -184,7 +183,7 @@ class FactorGraph(AbstractBlocked):
                 energies = self._conditional(flat, at, slots)
                 if own is not None:
                     energies = energies + own[at]
-                new = categorical(jax.random.fold_in(key_level, index), -energies)
+                new = draw_states(energies, jax.random.fold_in(key_level, index))
                 free = rows < n
                 if held is not None:
                     free = free & ~held[at]

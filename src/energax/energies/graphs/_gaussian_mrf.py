@@ -18,7 +18,7 @@ from energax.energies.algebra._shifted import Shifted
 from energax.energies.graphs._checkerboard import couplings, join, neighbours, split
 from energax.energies.graphs._graph import Graph, from_sparse
 from energax.energies.graphs._lattice import Lattice
-from energax.energies.graphs._making import as_graph, per_bond
+from energax.energies.graphs._making import as_graph, by_edge, couplings_of, per_bond
 from energax.energies.graphs._precision import (
     Factor,
     backward,
@@ -87,10 +87,7 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         periodic: Any = True,
     ):
         self.graph, weights = as_graph(graph, periodic)
-        if weights is not None and coupling is not None:
-            raise ValueError("coupling must be left out: the matrix or graph holds the weights")
-        given = coupling if weights is None else weights
-        self.coupling = finite_array(1.0 if given is None else given, "coupling")
+        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
         dtype = self.coupling.dtype
         self.mass = finite_array(mass, "mass").astype(dtype)
         self.mean = finite_array(mean, "mean").astype(dtype)
@@ -169,13 +166,7 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
     def _by_edge(self) -> Array:
         """Weights in the order of `graph.edges`, or the one they share."""
         if isinstance(self.graph, Lattice) and self.coupling.ndim > 1:
-            parts = [
-                _cut(self.coupling[axis], (0, n if wraps else n - 1), axis).reshape(-1)
-                for axis, (n, wraps) in enumerate(
-                    zip(self.graph.shape, self.graph.periodic, strict=True)
-                )
-            ]
-            return jnp.concatenate(parts)
+            return by_edge(self.graph, self.coupling)
         return self.coupling
 
     def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
