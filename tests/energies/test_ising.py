@@ -184,3 +184,34 @@ def test_annealing_finds_log_z_of_the_torus():
     z = ex.log_partition(ex.Ising((8, 8), 0.3), key=ex.key(0), method="annealing")
     assert z.lower < 50.609330498184775 < z.upper
     assert z.upper - z.lower < 0.2
+
+
+SIDE_BY_SIDE = {
+    "ising": lambda: registry.GRAPHS["ising on a graph"](),
+    "hub": lambda: ex.Ising([(0, i) for i in range(1, 20)], 0.3, np.linspace(-1, 1, 20)),
+    "potts": lambda: registry.GRAPHS["potts on a graph"](),
+    "odd torus": lambda: registry.GRAPHS["ising on an odd torus"](),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_chains_side_by_side_are_chains_one_by_one(name, x64):
+    model = SIDE_BY_SIDE[name]()
+    keys = jax.random.split(ex.key(0), 5)
+    x = jax.vmap(model.space.draw)(jax.random.split(ex.key(1), 5))
+    held = x[0] == x[1]
+
+    @jax.jit
+    def every(x, keys):
+        together = jax.vmap(model.sweep)(x, keys)
+        apart = jax.lax.map(lambda each: model.sweep(*each), (x, keys))
+        held_together = jax.vmap(lambda x, k: model.sweep(x, k, held))(x, keys)
+        held_apart = jax.lax.map(lambda each: model.sweep(*each, held), (x, keys))
+        # One chain on each of several models: as replica exchange has them.
+        ladder = jnp.linspace(0.2, 1.0, 5)
+        tempered = jax.vmap(lambda b, x, k: (model**b).sweep(x, k))(ladder, x, keys)
+        one = (model ** ladder[2]).sweep(x[2], keys[2])
+        return (together, apart), (held_together, held_apart), (tempered[2], one)
+
+    for got, wanted in every(x, keys):
+        np.testing.assert_array_equal(got, wanted)

@@ -93,6 +93,19 @@ class _Uniform:
         return below
 
 
+class _OneChain:
+    """`jax.custom_batching.custom_vmap` without a rule for many chains."""
+
+    def __init__(self, f):
+        self.f = f
+
+    def def_vmap(self, rule):
+        return rule
+
+    def __call__(self, *args):
+        return self.f(*args)
+
+
 def _unrolled(f, init, xs=None, length=None, **kwargs):
     """`jax.lax.scan` with each turn traced apart, so that each has draws of its own."""
     n = length if xs is None else len(jax.tree.leaves(xs)[0])
@@ -124,6 +137,7 @@ def _played(tape: _Tape):
     with (
         mock.patch.multiple(jax.random, **replaced, **dict.fromkeys(others, refused)),
         mock.patch.object(jax.lax, "scan", _unrolled),
+        mock.patch.object(jax.custom_batching, "custom_vmap", _OneChain),
     ):
         yield
 

@@ -17,7 +17,7 @@ Blocks: TypeAlias = tuple[tuple[np.ndarray, ...], ...]
 - the edges that lead there, the same shape, filled up with `n_edges`.
 """
 
-_OVERHEAD = 64
+_OVERHEAD = 512
 """What a block costs beside its nodes, in nodes."""
 
 

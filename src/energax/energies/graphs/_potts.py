@@ -95,12 +95,11 @@ class Potts(AbstractBlocked):
         return sweep(Sites(message, _drawn, -1), self.graph, self.coupling, field, x, key, held)
 
 
-def _drawn(log_odds: Array, key: Key[Array, ""]) -> Array:
+def _drawn(log_odds: Array, uniform: Any) -> Array:
     """Labels given their log-probabilities, up to a constant, along the first axis."""
     p = jax.nn.softmax(log_odds, axis=0)
     # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
     below = jnp.cumsum(p, axis=0)[:-1] - jnp.finfo(p.dtype).eps / 2
-    uniform = jax.random.uniform(key, p.shape[1:], p.dtype)
     label = jnp.zeros(p.shape[1:], jnp.int32)
     for edge in below:
         label = label + jnp.where(uniform < edge, 0, 1).astype(label.dtype)
