@@ -47,8 +47,10 @@ from energax.kernels import MetropolisHastings as MetropolisHastings
 from energax.kernels import PackedGibbs as PackedGibbs
 from energax.kernels import RandomWalkMetropolis as RandomWalkMetropolis
 from energax.kernels import ReplicaExchange as ReplicaExchange
+from energax.kernels import SwendsenWang as SwendsenWang
 from energax.kernels import UnadjustedLangevin as UnadjustedLangevin
 from energax.kernels import UnderdampedLangevin as UnderdampedLangevin
+from energax.kernels import Wolff as Wolff
 from energax.objectives import AbstractObjective as AbstractObjective
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence
 from energax.objectives import MaximumEntropy as MaximumEntropy

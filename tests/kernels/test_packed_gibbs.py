@@ -143,6 +143,7 @@ INVARIANT = {
     "open": (lambda: ex.Ising((4, 3), -0.5, 0.3, periodic=False), 32),
     "strips of a ring": (lambda: ex.Ising((16,), 0.6, -0.2), 1),
     "strips of a tube": (lambda: ex.Ising((4, 3), 0.4, 0.1, periodic=(True, False)), 1),
+    "annealed": (lambda: ex.path(ex.Uniform(ex.Spin(8)), ex.Ising(8, 1.0, 0.2) ** 0.5, 0.7), 3),
     "cube": (lambda: ex.Ising((2, 2, 3), 0.3, periodic=(False, False, False)), 5),
 }
 
@@ -168,7 +169,7 @@ def test_chains_that_start_in_the_target_stay_there(name):
     p = np.exp(-energies) / np.exp(-energies).sum()
     drawn = np.random.default_rng(5).choice(n_states, (n_groups, n_chains), p=p)
     x = np.asarray(step(ising, jnp.asarray(drawn), ex.key(6)))
-    code = (x > 0).reshape(drawn.size, -1) @ 2 ** np.arange(ising.graph.n_nodes)
+    code = (x > 0).reshape(drawn.size, -1) @ 2 ** np.arange(np.prod(ising.space.shape))
     counts = np.bincount(code, minlength=n_states)
     tail = oracles.chi_squared_p(counts, p)
     assert 2 * min(tail, 1 - tail) > ALARM

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-from energax.energies import AbstractEnergy, unfreeze
-from energax.energies.graphs import Ising, Lattice
+from energax.energies import AbstractEnergy, Ising
+from energax.energies.graphs import Lattice
 from energax.kernels._base import AbstractEnsembleKernel, AbstractKernelState, Info
 from energax.kernels._bit_sliced import count, equal, toss
+from energax.kernels._graph_models import graph_model
 from energax.kernels._packing import Packing
 
 
@@ -55,7 +56,7 @@ class PackedGibbs(AbstractEnsembleKernel):
     is_exact: ClassVar[bool] = True
 
     def check(self, energy: AbstractEnergy) -> None:
-        model = unfreeze(energy)
+        model = graph_model(energy)
         if not (isinstance(model, Ising) and isinstance(model.graph, Lattice)):
             raise ValueError(
                 f"PackedGibbs needs an Ising model on a lattice, got {type(energy).__name__}: use"
@@ -120,6 +121,6 @@ def _drawn(
 
 
 def _ising(energy: AbstractEnergy) -> Ising:
-    model = unfreeze(energy)
+    model = graph_model(energy)
     assert isinstance(model, Ising)
     return model
