@@ -42,6 +42,9 @@ class PackedGibbs(AbstractEnsembleKernel):
     chains are independent but for once in 2^32, when both depend on the 17th binary digit of
     their random number: the digits from there on are shared by the chains of a word.
 
+    Made for the keys of `ex.key`. With JAX's own keys it is right as well, and about ten times
+    slower: nearly all of its work is random bits.
+
     ```python
     import energax as ex
 
