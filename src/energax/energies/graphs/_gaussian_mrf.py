@@ -121,8 +121,9 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
             edges, position = np.asarray(self.graph.edges), np.asarray(self.position)
             if not np.array_equal(np.sort(position), np.arange(n)):
                 raise ValueError("position must hold every place once")
-            if self.width < 1 or (self.width < n and band_width(edges, position) > self.width):
-                raise ValueError(f"the band is wider than {self.width}")
+            least = 1 if self.width >= n else max(band_width(edges, position), 1)
+            if not least <= self.width <= max(n, 16):
+                raise ValueError(f"blocks of width {self.width} do not hold the band")
             with jax.ensure_compile_time_eval():
                 off = np.broadcast_to(-np.asarray(self._by_edge(), float), (len(edges),))
             mass = np.broadcast_to(np.asarray(self.mass, float), shape).reshape(-1)
