@@ -15,6 +15,10 @@ from energax.kernels._chains import start_chains as start_chains
 from energax.kernels._chains import step_chains as step_chains
 from energax.kernels._chains import terms_of as terms_of
 from energax.kernels._chains import tune_chains as tune_chains
+from energax.kernels._coupled import CoupledStep as CoupledStep
+from energax.kernels._coupled import check_coupled as check_coupled
+from energax.kernels._coupled import have_met as have_met
+from energax.kernels._coupled import step_coupled as step_coupled
 from energax.kernels._hmc import HMC as HMC
 from energax.kernels._ladder import LadderReport as LadderReport
 from energax.kernels._ladder import ladder_report as ladder_report

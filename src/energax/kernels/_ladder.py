@@ -69,7 +69,7 @@ def equalised(
     """The rungs between the same ends at which every swap would be refused as often.
 
     Summed from the hot end, rejections are the barrier as a function of beta, whatever the
-    rungs. It is interpolated and cut into equal parts (S. Syed et al., 2022, section 5.2).
+    rungs. It is interpolated and cut into equal parts (S. Syed et al., 2022).
     """
     barrier = jnp.cumsum(jnp.maximum(rejection, 1e-4))  # increasing, so that it can be inverted
     barrier = jnp.concatenate([jnp.zeros_like(barrier[:1]), barrier])
@@ -104,7 +104,7 @@ class LadderReport:
     @property
     def ideal_rate(self) -> float:
         """The same were replicas to forget their past between swaps: 1 / (2 + 2 sum r / (1 - r)),
-        r the rejection rates (S. Syed et al., 2022, corollary 2)."""
+        r the rejection rates (S. Syed et al., 2022)."""
         odds = (1 - self.swap_rates) / np.maximum(self.swap_rates, 1e-12)
         return float(1 / (2 + 2 * odds.sum()))
 

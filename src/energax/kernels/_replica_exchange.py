@@ -86,7 +86,7 @@ class ReplicaExchange(AbstractTunableKernel):
     ```
 
     Source: S. Syed, A. Bouchard-Cote, G. Deligiannidis and A. Doucet, "Non-reversible parallel
-    tempering: a scalable highly parallel MCMC scheme" (2022), algorithms 1 and 4.
+    tempering: a scalable highly parallel MCMC scheme" (2022).
     """
 
     kernel: AbstractKernel

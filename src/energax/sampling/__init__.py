@@ -5,6 +5,9 @@ from energax.sampling._chains import Walked as Walked
 from energax.sampling._chains import run_chains as run_chains
 from energax.sampling._chains import walk_chains as walk_chains
 from energax.sampling._collect import AbstractCollector as AbstractCollector
+from energax.sampling._coupling_from_the_past import (
+    coupling_from_the_past as coupling_from_the_past,
+)
 from energax.sampling._default_kernel import default_kernel as default_kernel
 from energax.sampling._draws import Draws as Draws
 from energax.sampling._last import Last as Last
@@ -12,3 +15,7 @@ from energax.sampling._mean import Averages as Averages
 from energax.sampling._mean import Mean as Mean
 from energax.sampling._sample import sample as sample
 from energax.sampling._sample import start_states as start_states
+from energax.sampling._simulated_annealing import Cooled as Cooled
+from energax.sampling._simulated_annealing import simulated_annealing as simulated_annealing
+from energax.sampling._unbiased import Unbiased as Unbiased
+from energax.sampling._unbiased import unbiased as unbiased

@@ -1,0 +1,124 @@
+"""Two chains that meet: pairs of steps, each of which alone is the kernel's own."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Key
+
+from energax.energies import AbstractEnergy
+from energax.kernels._base import AbstractEnsembleKernel, AbstractKernel, Info
+from energax.kernels._metropolis import MetropolisState, RandomWalkMetropolis, accept_or_stay
+from energax.kernels._replica_exchange import ReplicaExchange
+from energax.random import bernoulli
+from energax.spaces import AbstractSpace, Box, Clamped, Real, State
+
+
+class CoupledStep(eqx.Module):
+    """Two chains after one step of both."""
+
+    x: Any
+    """The kernel's state of the first chain."""
+    y: Any
+    """That of the second."""
+    info_x: Info
+    info_y: Info
+    met: Bool[Array, ""]
+    """Whether the chains are now one."""
+
+
+def step_coupled(
+    energy: AbstractEnergy,
+    kernel: AbstractKernel,
+    pair: tuple[Any, Any],
+    key: Key[Array, ""],
+) -> CoupledStep:
+    """One step of two chains with common randomness, so that they may meet.
+
+    Looked at alone, each chain makes a step of `kernel`. Chains that have met stay together, real
+    entries up to rounding: `met` and not an `==` says that they are one.
+
+    - `RandomWalkMetropolis` on real entries: the two normal proposals agree with the largest
+      probability there is, and are mirror images of each other otherwise; both are accepted by
+      the same uniform number.
+    - Everything else takes the same key twice. Of a Gibbs step that draws bits this is the
+      maximal coupling of every bit given what it depends on: one uniform number is compared with
+      both probabilities. Where all couplings are attractive it also keeps ordered chains ordered.
+
+    **Arguments:**
+
+    - `pair`: the kernel's states of both chains.
+
+    **Raises:** `ValueError` from `check_coupled`, which says whether such chains can meet.
+
+    Source: P. Jacob, J. O'Leary and Y. Atchade, "Unbiased Markov chain Monte Carlo methods with
+    couplings" (2020).
+    """
+    x, y = pair
+    if isinstance(kernel, RandomWalkMetropolis) and _is_real(energy.space):
+        return _reflected(energy, kernel, x, y, key)
+    (x, info_x), (y, info_y) = kernel.step(energy, x, key), kernel.step(energy, y, key)
+    return CoupledStep(x, y, info_x, info_y, have_met(x.x, y.x))
+
+
+def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel) -> None:
+    """Raise `ValueError` unless two chains of `kernel` can be coupled so that they meet."""
+    name = type(kernel).__name__
+    if isinstance(kernel, AbstractEnsembleKernel | ReplicaExchange):
+        raise ValueError(
+            f"{name} keeps more than x and cannot be coupled: take a kernel of one chain"
+        )
+    if not kernel.is_exact:
+        raise ValueError(f"coupled chains need an exact kernel, got {name}")
+    kernel.check(energy)
+    space = energy.space
+    if not (space.is_discrete or (isinstance(kernel, RandomWalkMetropolis) and _is_real(space))):
+        raise ValueError(
+            f"two chains of {name} on {space} come close but never meet: take"
+            " ex.RandomWalkMetropolis on real entries"
+        )
+
+
+def have_met(x: State, y: State) -> Bool[Array, ""]:
+    """Whether two states are the same, entry by entry."""
+    pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
+    return jnp.all(jnp.stack([jnp.all(a == b) for a, b in pairs]))
+
+
+def _is_real(space: AbstractSpace) -> bool:
+    inner = space.space if isinstance(space, Clamped) else space
+    return isinstance(inner, Real | Box)
+
+
+def _reflected(
+    energy: AbstractEnergy,
+    kernel: RandomWalkMetropolis,
+    x: MetropolisState,
+    y: MetropolisState,
+    key: Key[Array, ""],
+) -> CoupledStep:
+    """Proposals x + s z and y + s w: equal with the largest probability, otherwise w is z
+    reflected in the plane between x and y."""
+    key_noise, key_meet, key_accept = jax.random.split(key, 3)
+    dtype = x.x.dtype
+    step = kernel.step_size.astype(dtype)
+    noise = jax.random.normal(key_noise, x.x.shape, dtype)
+    gap = (x.x - y.x) / step
+    squared = jnp.sum(gap**2)
+    along = jnp.sum(gap * noise)
+    # The density of w = z + gap, the noise that leads from y to x's proposal, over that of z.
+    log_ratio = -along - squared / 2
+    meet = jax.random.uniform(key_meet, (), dtype) < jnp.exp(jnp.minimum(log_ratio, 0.0))
+    mirrored = noise - 2 * along / jnp.where(squared > 0, squared, 1.0) * gap
+    there = energy.space.clamp(x.x + step * noise)
+    other = jnp.where(meet, there, energy.space.clamp(y.x + step * mirrored))
+    none = jnp.zeros_like(x.energy)
+    new_x, info_x = accept_or_stay(energy, x, there, none, key_accept)
+    new_y, info_y = accept_or_stay(energy, y, other, none, key_accept)
+    # XLA may compute the common proposal once for each chain and round it otherwise, so that the
+    # two differ in the last bit: that they met is known from what was decided.
+    accepted_x, accepted_y = (bernoulli(key_accept, i.acceptance) for i in (info_x, info_y))
+    met = jnp.where(accepted_x & accepted_y, meet, ~accepted_x & ~accepted_y & (squared == 0))
+    new_y = jax.tree.map(lambda a, b: jnp.where(met, a, b), new_x, new_y)
+    return CoupledStep(new_x, new_y, info_x, info_y, met)

@@ -1,0 +1,293 @@
+"""Expectations without the bias of a start: chains run in pairs until they meet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key
+from scipy.stats import t as student
+
+from energax.diagnostics import check_level
+from energax.energies import AbstractEnergy, AbstractTractable
+from energax.kernels import AbstractKernel, check_coupled, have_met, step_coupled
+from energax.random import as_count, as_key
+from energax.sampling._default_kernel import default_kernel
+from energax.spaces import State, float_dtype
+
+
+@dataclass(frozen=True)
+class Unbiased:
+    """An expectation estimated by pairs of chains, each pair without bias."""
+
+    value: np.ndarray
+    """The mean of the pairs' estimates, of the shape of f(x)."""
+    std_error: np.ndarray
+    """Its standard error over the pairs."""
+    lower: np.ndarray
+    """Lower end of the interval at `level`; `-inf` where `problems` says why."""
+    upper: np.ndarray
+    """Upper end."""
+    level: float
+    """Coverage of the interval."""
+    estimates: np.ndarray = field(repr=False)
+    """One estimate a pair, axes (pair, *shape)."""
+    meeting_times: np.ndarray = field(repr=False)
+    """The step at which each pair met, shape (pair,); of those that did not, the last one."""
+    met: np.ndarray = field(repr=False)
+    """Which pairs met, shape (pair,)."""
+    failed: np.ndarray = field(repr=False)
+    """Which pairs saw an energy of NaN or `-inf`, shape (pair,)."""
+    cost: np.ndarray = field(repr=False)
+    """Steps of the kernel that each pair took, shape (pair,)."""
+    k: int
+    m: int
+    lag: int
+    method: str
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every pair met, so that the estimates are unbiased."""
+        return not self.problems
+
+    @cached_property
+    def problems(self) -> list[str]:
+        """What speaks against the result, each a sentence of advice; empty if nothing does."""
+        found, n = [], len(self.met)
+        if self.failed.any():
+            found.append(
+                f"{int(self.failed.sum())} of {n} pairs met an energy of NaN or -inf: look at E"
+            )
+        unmet = int((~self.met).sum())
+        if unmet:
+            found.append(
+                f"{unmet} of {n} pairs did not meet within {int(self.meeting_times.max())} steps,"
+                " and leaving them out would bias the rest: raise max_steps, or take a kernel that"
+                " mixes faster"
+            )
+        return found
+
+    def distance_after(self, step: int) -> float:
+        """An upper bound on the total variation distance between a chain after `step` steps and
+        the model, from the meeting times: when to stop warming up. Infinite while some pair has
+        not met.
+
+        Source: N. Biswas, P. Jacob and P. Vanetti, "Estimating convergence of Markov chains with
+        L-lag couplings" (2019).
+        """
+        if not self.met.all():
+            return np.inf
+        late = np.ceil((self.meeting_times - self.lag - step) / self.lag)
+        return float(np.maximum(late, 0).mean())
+
+    @property
+    def summary(self) -> str:
+        """One line to print."""
+        verdict = "; ".join(self.problems)
+        times = self.meeting_times
+        found = ""
+        if self.value.ndim == 0:
+            found = f"{float(self.value):.5g} +- {float(self.std_error):.2g}, "
+        return (
+            f"{found}{len(times)} pairs met after {np.median(times):.0f} steps (median),"
+            f" {times.max()} at most" + (f": {verdict}" if verdict else "")
+        )
+
+
+def unbiased(
+    energy: AbstractEnergy,
+    f: Callable[[State], Any],
+    *,
+    key: Key[Array, ""],
+    kernel: AbstractKernel | None = None,
+    k: int = 100,
+    m: int = 1000,
+    lag: int = 1,
+    replicates: int = 100,
+    max_steps: int = 100_000,
+    base: AbstractTractable | None = None,
+    level: float = 0.95,
+) -> Unbiased:
+    """E[f(x)] with a standard error that holds without asking whether chains have converged.
+
+    Pairs of chains X, Y, the one `lag` steps ahead of the other, share their randomness until
+    they meet at time tau. With L for the lag,
+
+        sum_{t=k}^{m} f(X_t) / (m - k + 1)  +  sum_{t=k+L}^{tau-1} v_t (f(X_t) - f(Y_{t-L})),
+
+    v_t the number of multiples of L between max(L, t - m) and t - k over m - k + 1, has exactly
+    the expectation E[f(x)], whatever the start and k and m. These only set its variance: take k
+    beyond most meeting times and m several times k. Pairs are independent, so that their spread
+    is the error. All of them run in one compiled program.
+
+    **Arguments:**
+
+    - `f`: of one unbatched state; an array of any shape.
+    - `kernel`: exact, and of a kind whose chains can meet (`step_coupled`); chosen if `None`.
+    - `k`, `m`: the first and last step that are averaged, 0 <= k <= m.
+    - `lag`: how far the one chain is ahead.
+    - `replicates`: pairs.
+    - `max_steps`: after which a pair that has not met is given up, and reported.
+    - `base`: where chains start; draws of the space if `None`.
+
+    **Raises:** `ValueError` for numbers out of range, or a kernel whose chains cannot meet.
+
+    ```python
+    import energax as ex
+    from energax.sampling import unbiased
+
+    rbm = ex.RBM.init(ex.key(0), n_visible=4, n_hidden=3)
+    unbiased(rbm, lambda v: v[0], key=ex.key(1), k=5, m=20).value
+    ```
+
+    Source: P. Jacob, J. O'Leary and Y. Atchade, "Unbiased Markov chain Monte Carlo methods with
+    couplings" (2020); with a lag, Biswas, Jacob and Vanetti (2019).
+    """
+    if not isinstance(energy, AbstractEnergy):
+        raise ValueError(f"unbiased needs an energy, got {type(energy).__name__}")
+    key = as_key(key)
+    check_level(level)
+    k, lag = as_count(k, "k", least=0), as_count(lag, "lag")
+    m = as_count(m, "m", least=k)
+    replicates = as_count(replicates, "replicates", least=2)
+    max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1)
+    kernel = default_kernel(energy) if kernel is None else kernel
+    if not isinstance(kernel, AbstractKernel):
+        raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")
+    check_coupled(energy, kernel)
+    if base is not None and not isinstance(base, AbstractTractable):
+        raise ValueError(f"base must be an energy with exact draws, got {type(base).__name__}")
+    like = eqx.filter_eval_shape(f, energy.space.structure)
+    if not hasattr(like, "shape"):
+        raise ValueError(f"f must return one array, got {like!r}")
+    plan = _Plan(*(jnp.asarray(each, jnp.int32) for each in (k, m, lag, max_steps)))
+    pairs = _pairs(energy, kernel, f, base, plan, key, n=replicates)
+    estimates = np.asarray(pairs.estimate, np.float64)
+    met, times = np.asarray(pairs.met), np.asarray(pairs.time)
+    failed = np.asarray(pairs.failed)
+    value = estimates.mean(0)
+    error = estimates.std(0, ddof=1) / np.sqrt(replicates)
+    width = student.isf((1 - level) / 2, replicates - 1) * error
+    if not met.all() or failed.any():
+        width = np.full_like(width, np.inf)
+    return Unbiased(
+        value=np.asarray(value),
+        std_error=np.asarray(error),
+        lower=np.asarray(value - width),
+        upper=np.asarray(value + width),
+        level=level,
+        estimates=estimates,
+        meeting_times=times,
+        met=met,
+        failed=failed,
+        # Alone before Y starts, both until they meet, X alone after that.
+        cost=lag + 2 * (times - lag) + np.maximum(m - times, 0),
+        k=k,
+        m=m,
+        lag=lag,
+        method=f"coupled chains, {type(kernel).__name__}",
+    )
+
+
+class _Plan(eqx.Module):
+    k: Int[Array, ""]
+    m: Int[Array, ""]
+    lag: Int[Array, ""]
+    max_steps: Int[Array, ""]
+
+
+class _Pair(eqx.Module):
+    estimate: Float[Array, "..."]
+    time: Int[Array, ""]
+    met: Bool[Array, ""]
+    failed: Bool[Array, ""]
+
+
+@eqx.filter_jit
+def _pairs(
+    energy: AbstractEnergy,
+    kernel: AbstractKernel,
+    f: Callable,
+    base: AbstractTractable | None,
+    plan: _Plan,
+    key: Key[Array, ""],
+    *,
+    n: int,
+) -> _Pair:
+    def one(key):
+        return _pair(energy, kernel, f, base, plan, key)
+
+    return jax.vmap(one)(jax.random.split(key, n))
+
+
+def _pair(
+    energy: AbstractEnergy,
+    kernel: AbstractKernel,
+    f: Callable,
+    base: AbstractTractable | None,
+    plan: _Plan,
+    key: Key[Array, ""],
+) -> _Pair:
+    draw = energy.space.draw if base is None else base.draw
+    k, m, lag = plan.k, plan.m, plan.lag
+    key_x, key_y, key_walk = jax.random.split(key, 3)
+    dtype = float_dtype()
+
+    def start(key):
+        key_draw, key_init = jax.random.split(key)
+        return kernel.init(energy, draw(key_draw), key_init)
+
+    def value(state):
+        return jnp.asarray(f(state.x), dtype)
+
+    def including(mean, t, state):
+        """The mean of f over the steps from k to m: a running one, exact for any number."""
+        n = jnp.maximum(t - k + 1, 1).astype(dtype)
+        return jnp.where((t >= k) & (t <= m), mean + (value(state) - mean) / n, mean)
+
+    def weighted(t, x, y):
+        # Multiples of the lag between max(lag, t - m) and t - k.
+        count = (t - k) // lag + (-jnp.maximum(lag, t - m)) // lag + 1
+        weight = count.astype(dtype) / (m - k + 1).astype(dtype)
+        return jnp.where(t >= k + lag, weight * (value(x) - value(y)), 0.0)
+
+    def is_failure(energy):
+        return jnp.isnan(energy) | (energy == -jnp.inf)
+
+    def alone(t, carry):
+        x, mean, failed = carry
+        x, info = kernel.step(energy, x, jax.random.fold_in(key_walk, t))
+        return x, including(mean, t, x), failed | is_failure(info.energy)
+
+    x, y = start(key_x), start(key_y)
+    mean = including(jnp.zeros_like(value(x)), jnp.zeros((), jnp.int32), x)
+    none = jnp.zeros((), bool)
+    x, mean, failed = lax.fori_loop(1, lag + 1, alone, (x, mean, none))
+    met = have_met(x.x, y.x)
+    correction = jnp.where(met, 0.0, weighted(lag, x, y))
+
+    def unfinished(carry):
+        t, _, _, met, *_ = carry
+        return (~met | (t < m)) & (t < plan.max_steps)
+
+    def together(carry):
+        t, x, y, met, time, mean, correction, failed = carry
+        t = t + 1
+        key_step = jax.random.fold_in(key_walk, t)
+        step = step_coupled(energy, kernel, (x, y), key_step)
+        x, y = step.x, step.y
+        failed |= is_failure(step.info_x.energy) | (~met & is_failure(step.info_y.energy))
+        now = met | step.met
+        correction = correction + jnp.where(now, 0.0, weighted(t, x, y))
+        y = jax.tree.map(lambda a, b: jnp.where(now, a, b), x, y)
+        time = jnp.where(met, time, t)
+        return t, x, y, now, time, including(mean, t, x), correction, failed
+
+    carry = (lag, x, y, met, lag, mean, correction, failed)
+    _, _, _, met, time, mean, correction, failed = lax.while_loop(unfinished, together, carry)
+    return _Pair(mean + correction, time, met, failed)

@@ -1,0 +1,81 @@
+"""Annealed chains find the lowest states of small models, and say what they saw."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import energax as ex
+import oracles
+import registry
+from energax.sampling import simulated_annealing
+
+
+def test_the_ground_state_of_a_glass_is_found():
+    generator = np.random.default_rng(0)
+    glass = ex.Ising((3, 4), generator.normal(size=(2, 3, 4)), periodic=False)
+    found = simulated_annealing(glass, key=ex.key(0), betas=np.geomspace(0.1, 5, 60), chains=8)
+    lowest = oracles.energies(glass).min()
+    np.testing.assert_allclose(found.energy, lowest, rtol=1e-5)
+    np.testing.assert_allclose(found.energy, glass.energy(found.x), rtol=1e-6)
+    assert found.path.shape == (8, 60)
+    assert found.path[:, :10].mean() > found.path[:, -10:].mean()  # cooled
+    assert (found.best_energy[:, None] <= found.path + 1e-4).all()
+    np.testing.assert_allclose(found.best_energy, jax.vmap(glass.energy)(found.best), rtol=1e-5)
+    assert not found.problems
+    assert "BlockGibbs" in found.method
+
+
+def test_the_lower_of_two_wells_is_found():
+    well = ex.NeuralEnergy(lambda x: -10 * (x**2 - 1) ** 2 + x, ex.Real())
+    found = simulated_annealing(
+        well, key=ex.key(1), kernel=ex.RandomWalkMetropolis(0.5), betas=np.geomspace(0.1, 50, 200),
+        start=-np.ones(4), chains=4, steps=3,
+    )  # fmt: skip
+    assert abs(float(found.x) - 1.01) < 0.1
+
+
+def test_every_temperature_is_sampled():
+    """At one beta for long, what is left is a sample of exp(-beta E)."""
+    energy = registry._table(ex.Spin(3))
+    found = simulated_annealing(
+        energy, key=ex.key(2), kernel=ex.RandomWalkMetropolis(), betas=[0.2, 1.5], steps=60,
+        chains=4000,
+    )  # fmt: skip
+    counts = np.bincount(oracles.index_of(energy.space, found.final), minlength=8)
+    oracles.assert_drawn_from(counts, oracles.probabilities(energy**1.5))
+    values = np.round(oracles.energies(energy), 4)
+    warm = np.array([np.sum(np.round(found.path[:, 0], 4) == value) for value in values])
+    oracles.assert_drawn_from(warm, oracles.probabilities(energy**0.2))
+
+
+def test_failures_are_named_and_never_the_best():
+    energy = ex.NeuralEnergy(
+        lambda x: jnp.where(x > 1, jnp.nan, jnp.where(x < -1, jnp.inf, -(x**2))), ex.Real()
+    )
+    found = simulated_annealing(
+        energy, key=ex.key(3), kernel=ex.RandomWalkMetropolis(1.0), betas=np.ones(50), chains=8,
+        start=np.full(8, 0.5),
+    )  # fmt: skip
+    assert "8 of 8 chains met an energy of NaN or -inf" in found.problems[0]
+    assert (np.abs(found.best) <= 1).all()
+    assert np.isfinite(found.best_energy).all()
+
+
+def test_arguments_are_checked():
+    rbm = registry._rbm()
+
+    def call(**given):
+        simulated_annealing(rbm, key=ex.key(0), **given)
+
+    for betas in ([], 1.0, [[1.0]]):
+        with oracles.refused("betas must be a vector"):
+            call(betas=betas)
+    for betas in ([0.0, 1.0], [1.0, np.inf]):
+        with oracles.refused("positive and finite"):
+            call(betas=betas)
+    with oracles.refused("steps"):
+        call(steps=0)
+    with oracles.refused("kernel must be", "str"):
+        call(kernel="gibbs")
+    with oracles.refused("BlockGibbs", "Tempered"):
+        call(kernel=ex.BlockGibbs())
