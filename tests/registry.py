@@ -85,6 +85,14 @@ GRAPHS = {
     "ising on a graph": lambda: ex.Ising(
         ex.Graph([(0, 1), (1, 2), (2, 0), (3, 2), (3, 4)], 6), _normal(3, 5), _normal(4, 6)
     ),
+    "ising on a dense graph": lambda: ex.Ising(
+        [(i, j) for i in range(5) for j in range(i)], _normal(7, 10), _normal(8, 5)
+    ),
+    "conditioned dense potts": lambda: ex.condition(
+        ex.Potts([(i, j) for i in range(5) for j in range(i)], 3, 0.4, _normal(9, 5, 3)),
+        np.array([0, 2, 0, 1, 0]),
+        np.array([False, True, False, True, False]),
+    ),
     "conditioned ising": lambda: ex.condition(
         ex.Ising((2, 3), 0.5, 0.2, periodic=(False, True)),
         np.array([[1, -1, 1], [1, 1, 1]]),

@@ -97,6 +97,22 @@ def test_correlations_of_neighbours_on_the_torus(length, beta):
     _mean_is(per_bond, NEIGHBOURS[length, beta])
 
 
+MAGNETISATION = {0.5: 0.1119244045, 1.0: 0.2867964095, 1.5: 0.8482099715}
+"""<|m|> of the Curie-Weiss model with N = 100, E = -(sum s)^2 / 2N."""
+
+
+def test_magnetisation_of_a_complete_graph():
+    pairs = [(i, j) for i in range(100) for j in range(i)]
+    graph = ex.Graph(pairs)
+    assert graph.is_dense
+    for beta, expected in MAGNETISATION.items():
+        draws = ex.sample(
+            ex.Ising(graph, beta / 100), 128 * 200, key=ex.key(2), chains=128, warmup=200, thin=4
+        )
+        assert draws.method == "BlockGibbs"
+        _mean_is(np.abs(np.asarray(draws.x, np.float64).mean(-1)), expected)
+
+
 def test_energies_of_a_large_lattice_are_accurate_in_float32():
     rng = np.random.default_rng(0)
     n = 1024

@@ -41,6 +41,14 @@ def test_observed_units_are_never_drawn(x64):
     assert (made.matrix > 0).all()
 
 
+@pytest.mark.parametrize("name", ["ising on a dense graph", "conditioned dense potts"])
+def test_blocks_of_a_dense_graph_may_be_narrow(name, x64, monkeypatch):
+    energy = registry.GRAPHS[name]()
+    in_one = moves(ex.BlockGibbs(), energy)
+    monkeypatch.setattr("energax.energies.graphs._dense._WIDTH", 2)
+    np.testing.assert_allclose(moves(ex.BlockGibbs(), energy).matrix, in_one.matrix, atol=1e-14)
+
+
 def test_nothing_is_refused(x64):
     rbm = registry._rbm()
     made = moves(ex.BlockGibbs(), rbm)

@@ -47,7 +47,9 @@ class Graph(eqx.Module):
         self.n_nodes = as_count(n_nodes, "n_nodes")
         _check_pairs(pairs, self.n_nodes)
         self.edges = jnp.asarray(pairs.astype(np.int32))
-        tables = make_blocks(pairs, self.n_nodes, colour(pairs, self.n_nodes))
+        dense = _is_dense(len(pairs), self.n_nodes)
+        colours = np.arange(self.n_nodes) if dense else colour(pairs, self.n_nodes)
+        tables = make_blocks(pairs, self.n_nodes, colours)
         self.blocks = tuple(tuple(jnp.asarray(t) for t in table) for table in tables)
 
     def __check_init__(self):
@@ -79,9 +81,19 @@ class Graph(eqx.Module):
         return self.edges.shape[0]
 
     @property
+    def is_dense(self) -> bool:
+        """Whether so many nodes are joined that fields are better found by matrix products."""
+        return _is_dense(self.n_edges, self.n_nodes)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of a value a node."""
         return (self.n_nodes,)
+
+
+def _is_dense(n_edges: int, n_nodes: int) -> bool:
+    # A quarter of all pairs, and a matrix of at most 256 MiB.
+    return 8 * n_edges >= n_nodes**2 and n_edges >= 2 * n_nodes and n_nodes <= 2**13
 
 
 def from_networkx(graph: Any) -> tuple[Graph, np.ndarray]:

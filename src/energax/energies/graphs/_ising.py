@@ -14,7 +14,8 @@ from energax.energies.graphs._coupled import coupled, scaled_by, summed
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import as_graph, check_values, couplings_of
-from energax.energies.graphs._sweeping import Sites, sweep
+from energax.energies.graphs._sites import Sites
+from energax.energies.graphs._sweeping import sweep
 from energax.spaces import Numbers, Spin
 
 

@@ -1,7 +1,6 @@
 """One Gibbs update of every site, in blocks that are independent given the rest."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.custom_batching
@@ -10,24 +9,14 @@ from jax import lax
 from jaxtyping import Array, Key
 
 from energax.energies.graphs._checkerboard import couplings, join, neighbours, split
+from energax.energies.graphs._dense import sweep_dense
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
+from energax.energies.graphs._sites import Sites
 
 _UNROLLED = 16
 """Up to this degree a node's neighbours are gathered one after the other."""
-
-
-class Sites(NamedTuple):
-    """What a model's sites are and how they act on each other."""
-
-    message: Callable[[Array], Array]
-    """What values say to their neighbours, to be multiplied by the coupling and added up: the
-    same shape, with the axes of `field` that come before the sites' put first."""
-    draw: Callable[[Array, Any], Array]
-    """New values from the sums of messages and fields, and a uniform number each."""
-    nothing: int | float
-    """A value whose message is 0."""
 
 
 def sweep(
@@ -46,6 +35,8 @@ def sweep(
     """
     if isinstance(graph, Lattice) and graph.coloured is None:
         return _sweep_checkerboard(sites, graph, coupling, field, x, key, held)
+    if isinstance(graph, Graph) and graph.is_dense:
+        return sweep_dense(sites, graph, coupling, field, x, key, held)
     if isinstance(graph, Graph):
         return _sweep_blocks(sites, graph, coupling, field, x, key, held)
     # An odd lattice, as the graph it is.
