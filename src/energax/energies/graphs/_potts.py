@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -98,12 +97,17 @@ class Potts(AbstractBlocked):
 
 def _drawn(log_odds: Array, uniform: Any) -> Array:
     """Labels given their log-probabilities, up to a constant, along the first axis."""
-    p = jax.nn.softmax(log_odds, axis=0)
-    # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
-    below = jnp.cumsum(p, axis=0)[:-1] - jnp.finfo(p.dtype).eps / 2
-    label = jnp.zeros(p.shape[1:], jnp.int32)
-    for edge in below:
-        label = label + jnp.where(uniform < edge, 0, 1).astype(label.dtype)
+    # One array a label, added up in turn: XLA joins it all into one loop, which it would not do
+    # with a cumulative sum along an axis.
+    top = jnp.max(log_odds, 0)
+    weights = [jnp.exp(each - top) for each in log_odds]
+    total = sum(weights[1:], weights[0])
+    label, below = jnp.zeros(top.shape, jnp.int32), jnp.zeros_like(top)
+    for weight in weights[:-1]:
+        below = below + weight / total
+        # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
+        passed = uniform < below - jnp.finfo(top.dtype).eps / 2
+        label = label + jnp.where(passed, 0, 1).astype(label.dtype)
     return label
 
 
