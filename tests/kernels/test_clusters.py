@@ -124,6 +124,15 @@ def test_the_critical_point_agrees_with_the_exact_answer(kernel_name):
         assert abs(found.mean() - exact) < norm.isf(ALARM / 2) * error
 
 
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_a_larger_lattice_agrees_with_the_exact_answer(kernel_name):
+    ising, kernel = ex.Ising((8, 8), BETA_C), KERNELS[kernel_name]
+    draws = ex.sample(ising, 16 * 400, key=ex.key(2), kernel=kernel, warmup=50)
+    found = -np.asarray(draws.energy, np.float64) / (128 * BETA_C)
+    error = found.std() / np.sqrt(draws.energy_diagnostics.ess_bulk)
+    assert abs(found.mean() - 0.74579455371985) < norm.isf(ALARM / 2) * error
+
+
 def test_clusters_forget_at_the_critical_point_what_single_spins_keep():
     ising = ex.Ising((32, 32), BETA_C)
     start = ex.sample(ising, 16, key=ex.key(0), kernel=ex.SwendsenWang(), warmup=100)

@@ -177,7 +177,7 @@ def test_chains_that_start_in_the_target_stay_there(name):
 
 @pytest.mark.parametrize(
     ("n", "beta", "exact"),
-    [(4, BETA_C, 0.78281189381916), (8, BETA_C, 0.74579455371985), (8, 0.3, 0.35623368633603)],
+    [(8, BETA_C, 0.74579455371985), (8, 0.3, 0.35623368633603)],
 )
 def test_nearest_neighbours_agree_with_the_exact_answer(n, beta, exact):
     ising = ex.Ising((n, n), beta)
@@ -186,6 +186,17 @@ def test_nearest_neighbours_agree_with_the_exact_answer(n, beta, exact):
     found = -np.asarray(draws.energy, np.float64) / (2 * n * n * beta)
     error = found.std() / np.sqrt(draws.energy_diagnostics.ess_bulk)
     assert abs(found.mean() - exact) < norm.isf(ALARM / 2) * error
+
+
+def test_packed_chains_are_annealed():
+    z = ex.log_partition(
+        ex.Ising((8, 8), 0.3),
+        key=ex.key(0),
+        method="annealing",
+        kernel=ex.PackedGibbs(),
+        level=0.9999,
+    )
+    assert z.lower < 50.609330498184775 < z.upper
 
 
 def test_other_numbers_compile_nothing():
