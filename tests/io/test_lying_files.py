@@ -201,3 +201,32 @@ def test_files_of_others_and_of_other_kinds_are_refused(tmp_path):
     assert not io.is_model_file(tmp_path)
     (tmp_path / "t.csv").write_text("1,2,3,4,5\n")
     assert not io.is_model_file(tmp_path / "t.csv")
+
+
+def edges_are(*pairs):
+    return {"tensors": {"edges": np.array(pairs, np.int32)}}
+
+
+GRAPH_LIES = {
+    "nodes": ("Graph", field("n_nodes", to=10**12)),
+    "fewer nodes": ("Graph", field("n_nodes", to=3)),
+    "edges": (
+        "Graph",
+        {"tensors": {"edges": np.array([[0, 1], [2, 1], [2, 0], [3, 1]], np.int32)}},
+    ),
+    "loop": ("Graph", {"tensors": {"edges": np.array([[0, 0], [2, 1], [2, 0], [3, 2]], np.int32)}}),
+    "tables": ("Graph", {"tensors": {"blocks.0.0": np.zeros((1, 1), np.int32)}}),
+    "shape": ("Lattice", field("shape", to={"tuple": [3, 5]})),
+    "wraps": ("Lattice", field("periodic", to={"tuple": [False, False]})),
+    "coupling": ("Ising", {"tensors": {"coupling": np.zeros(3, np.float32)}}),
+    "labels": ("Potts", field("n_states", to=4)),
+}
+
+
+@pytest.mark.parametrize("name", GRAPH_LIES)
+def test_lies_about_a_graph_are_found(tmp_path, name):
+    model, change = GRAPH_LIES[name]
+    path = tmp_path / "m"
+    io.save(MODELS[model](), path)
+    edit(path, **change)
+    refusal(lambda: io.load(path), path, "consistent")

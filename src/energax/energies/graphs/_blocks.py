@@ -67,6 +67,8 @@ def _in_rows(nodes: np.ndarray, colours: np.ndarray, n_nodes: int) -> np.ndarray
 def check_blocks(blocks: Blocks, edges: np.ndarray, n_nodes: int) -> None:
     """Raise `ValueError` unless every node is in one block, with its neighbours and their edges."""
     n_edges = len(edges)
+    if sum(nodes.size for nodes, _, _ in blocks) < n_nodes:
+        raise ValueError("the blocks do not hold every node once")
     block_of = np.full(n_nodes + 1, -1)
     n_seen, n_blocks = 0, 0
     slots = []

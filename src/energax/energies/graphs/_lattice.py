@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from energax.energies._parameters import is_traced
 from energax.energies.graphs._graph import Graph
 from energax.spaces._base import shape_of, size_of
 
@@ -45,6 +46,13 @@ class Lattice(eqx.Module):
         _check_axes(self.shape, self.periodic)
         if (self.coloured is None) != self.is_even:
             raise ValueError("only a lattice with an odd axis needs a graph beside it")
+        graph = self.coloured
+        if graph is None or is_traced(graph.edges):
+            return
+        if (graph.n_nodes, graph.n_edges) != (self.n_nodes, self.n_edges) or not np.array_equal(
+            np.asarray(graph.edges), self.edges
+        ):
+            raise ValueError("the graph beside the lattice has other edges")
 
     @property
     def n_nodes(self) -> int:
