@@ -83,3 +83,17 @@ def test_tables_that_failed_stay_visible():
     draws = ex.sample(broken, 4, key=ex.key(0), kernel=ex.BlockGibbs(), chains=2, warmup=1)
     assert not draws.converged
     assert np.isnan(np.asarray(draws.energy)).all()
+
+
+def test_chains_side_by_side_are_the_chains_one_by_one():
+    wide = [ex.Factor([(0, 1, 2, 3), (4, 3, 2, 5)], RNG.normal(size=(2, 3, 3, 3, 3)))]
+    pairs = [ex.Factor([(0, 4), (5, 1), (2, 0)], RNG.normal(size=(3, 3, 3)))]
+    alone = [ex.Factor([[3], [5]], RNG.normal(size=(2, 3)))]
+    for graph in (_uneven(), ex.FactorGraph((2, 3), 3, wide + pairs + alone)):
+        keys = jax.random.split(ex.key(1), 40)
+        x = jax.vmap(graph.space.draw)(keys)
+        together = jax.jit(jax.vmap(graph.sweep))(x, keys)
+        apart = jax.jit(
+            lambda x, keys, graph=graph: jax.lax.map(lambda a: graph.sweep(*a), (x, keys))
+        )
+        np.testing.assert_array_equal(together, apart(x, keys))

@@ -22,6 +22,7 @@ from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import by_edge
 from energax.energies.graphs._potts import Potts
 from energax.energies.graphs._slots import check_slots, make_slots
+from energax.energies.graphs._sweeping import _uniforms as uniforms
 from energax.spaces import Categorical, Numbers, float_dtype
 from energax.spaces._base import shape_of, size_of
 
@@ -172,37 +173,65 @@ class FactorGraph(AbstractBlocked):
         """A sweep of this energy plus `field`, an energy for each state of each variable."""
         n, k = self.n_variables, self.n_states
         held = None if held is None else held.reshape(-1)
-        own = None if field is None else field.reshape(n, k)
-        flat = x.reshape(-1)
-        for level, tables in enumerate(self.blocks):
-            key_level = jax.random.fold_in(key, level)
+        own = None if field is None else field.reshape(n, k).T
+        factors = self.variables, self.tables, self.sizes, self.blocks
 
-            def update(flat, block, key_level=key_level):
-                index, (rows, *slots) = block
-                at = jnp.minimum(rows, n - 1)
-                energies = self._conditional(flat, at, slots)
-                if own is not None:
-                    energies = energies + own[at]
-                new = draw_states(energies, jax.random.fold_in(key_level, index))
-                free = rows < n
-                if held is not None:
-                    free = free & ~held[at]
-                at = jnp.where(free, rows, n)  # beyond the end: written nowhere
-                return flat.at[at].set(new.astype(flat.dtype), mode="drop"), None
+        def one(flat, key, *model):
+            return _each_block(k, flat, key, *model)
 
-            flat, _ = jax.lax.scan(update, flat, (jnp.arange(len(tables[0])), tables))
-        return flat.reshape(x.shape)
+        swept = jax.custom_batching.custom_vmap(one)
 
-    def _conditional(self, flat: Array, rows: Array, slots: list[Array]) -> Array:
-        """The energy of every state of some variables, given the rest."""
-        k = self.n_states
-        total = jnp.zeros((len(rows), k), float_dtype())
-        for variables, table, taken in zip(self.variables, self.tables, slots, strict=True):
-            total = total + conditional_energies(variables, table, taken, flat, k)
-        if self.sizes is not None:
-            states = jnp.arange(k, dtype=jnp.int32)[None]
-            total = jnp.where(states < self.sizes[rows][:, None], total, jnp.inf)
-        return total
+        @swept.def_vmap
+        def _(n_chains, batched, flat, keys, *model):
+            chains, *rest = batched[0] and batched[1], *jax.tree.leaves(batched[2:])
+            if chains and not any(rest):  # chains side by side in memory, as in `_sweeping.py`
+                last = jax.lax.optimization_barrier(flat.T)
+                last = _each_block(k, last, keys, *model)
+                return jax.lax.optimization_barrier(last).T, True
+            axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
+            return jax.vmap(one, in_axes=axes, axis_size=n_chains)(flat, keys, *model), True
+
+        return swept(x.reshape(-1), key, factors, own, held).reshape(x.shape)
+
+
+def _each_block(
+    n_states: int, flat: Array, keys: Key[Array, "..."], factors: Any, own: Any, held: Any
+) -> Array:
+    """Blocks in turn; `flat` of shape (variables, *chains), keys of shape `chains`."""
+    all_variables, all_tables, sizes, blocks = factors
+    n, chains = len(flat), flat.shape[1:]
+
+    def side_by_side(a: Array) -> Array:
+        return a.reshape(*a.shape, *[1] * len(chains))
+
+    for level, tables in enumerate(blocks):
+
+        def update(flat, block, level=level):
+            index, (rows, *slots) = block
+            at = jnp.minimum(rows, n - 1)
+            energies = jnp.zeros((n_states, len(rows), *chains), float_dtype())
+            for variables, table, taken in zip(all_variables, all_tables, slots, strict=True):
+                # A few places one by one, which XLA joins into one loop over the rows.
+                most = taken.shape[1]
+                parts = range(most) if most <= 8 else [slice(None)]
+                for part in parts:
+                    some = taken[:, part].reshape(len(rows), -1)
+                    given = conditional_energies(variables, table, some, flat, n_states)
+                    energies = energies + given
+            if own is not None:
+                energies = energies + side_by_side(own[:, at])
+            if sizes is not None:
+                legal = jnp.arange(n_states, dtype=jnp.int32)[:, None] < sizes[at][None]
+                energies = jnp.where(side_by_side(legal), energies, jnp.inf)
+            new = draw_states(energies, uniforms(keys, (level, index), rows.shape, energies.dtype))
+            if held is not None:
+                new = jnp.where(side_by_side(held[at]), flat[at], new.astype(flat.dtype))
+            # Rows that only fill a block up are written nowhere.
+            at = jnp.where(rows < n, rows, n)
+            return flat.at[at].set(new.astype(flat.dtype), mode="drop"), None
+
+        flat, _ = jax.lax.scan(update, flat, (jnp.arange(len(tables[0])), tables))
+    return flat
 
 
 def _blocks(variables: list[np.ndarray], n: int) -> Any:
