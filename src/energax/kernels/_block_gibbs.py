@@ -36,8 +36,9 @@ class BlockGibbs(AbstractKernel):
 
     On an energy with two layers: h from p(h | v), then v from p(v | h), two matrix products a
     step. The products with the new v are kept in the state, where the next step, the energy and
-    the gradient of training find them. On an energy that knows blocks of its own (`Ising`, on
-    any graph): one block after the other.
+    the gradient of training find them. On an energy that knows blocks of its own, one after the
+    other: of `Ising` and `Potts`, the colours of a checkerboard by slices, those of a sparse graph
+    by gathers, the nodes of a dense one in turn by matrix products.
 
     ```python
     import energax as ex
