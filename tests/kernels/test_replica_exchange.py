@@ -217,7 +217,7 @@ def test_it_crosses_between_modes_and_reports_on_the_ladder():
     assert "4 replicas" in report.summary
 
 
-def test_without_warmup_nothing_is_tuned():
+def test_without_warmup_nothing_is_tuned(x64):
     exchange = ReplicaExchange(ex.RandomWalkMetropolis(0.3), n_replicas=4)
     states = start_chains(WELL, exchange, jnp.zeros((2,)), ex.key(0))
     tuned, after = tune_chains(WELL, exchange, states, jnp.asarray(0), ex.key(1))

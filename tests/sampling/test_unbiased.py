@@ -67,10 +67,12 @@ def test_a_gaussian_by_reflected_walks():
 
 
 def test_the_distance_to_the_model_is_bounded():
+    """Of Potts spins, whose labels are drawn from one uniform number each."""
     found = unbiased(
-        ex.Ising((3, 3), 0.3), jnp.sum, key=ex.key(5), k=0, m=5, lag=5, replicates=500,
-        kernel=ex.BlockGibbs(),
+        ex.Potts((3, 3), 3, 0.4), lambda x: jnp.mean(x == 0), key=ex.key(5), k=0, m=5, lag=5,
+        replicates=500, kernel=ex.BlockGibbs(),
     )  # fmt: skip
+    oracles.assert_mean(found.estimates, 1 / 3)
     bounds = [found.distance_after(step) for step in range(30)]
     assert (np.diff(bounds) <= 0).all()
     assert bounds[0] > 0.3

@@ -223,7 +223,7 @@ class ReplicaExchange(AbstractTunableKernel):
 
         def end(i):
             # n_steps (2^i - 1) / (2^rounds - 1), without overflow.
-            share, parts = 2**i - 1, 2**_ROUNDS - 1
+            share, parts = 2 ** i.astype(jnp.int32) - 1, 2**_ROUNDS - 1
             return n_steps // parts * share + n_steps % parts * share // parts
 
         def one_round(i, carry):

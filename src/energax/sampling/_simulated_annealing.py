@@ -34,13 +34,13 @@ class Cooled:
     """The best state of all chains, shape (*shape,)."""
     energy: float
     """Its E."""
-    best: State
+    best: State = field(repr=False)
     """The best state of each chain, axes (chain, *shape)."""
-    best_energy: np.ndarray
+    best_energy: np.ndarray = field(repr=False)
     """The energy of each, shape (chain,): if many chains found the same, it may be the lowest."""
-    path: np.ndarray
+    path: np.ndarray = field(repr=False)
     """E of every chain after its steps at each temperature, shape (chain, temperature)."""
-    betas: np.ndarray
+    betas: np.ndarray = field(repr=False)
     """The inverse temperatures, shape (temperature,)."""
     method: str
     """The kernel."""

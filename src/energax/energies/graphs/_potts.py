@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractBlocked
@@ -83,7 +84,8 @@ class Potts(AbstractBlocked):
     def sweep(
         self, x: Int[Array, "..."], key: Key[Array, ""], held: Bool[Array, "..."] | None = None
     ) -> Int[Array, "..."]:
-        labels, dtype = jnp.arange(self.n_states, dtype=x.dtype), self.coupling.dtype
+        # Of numpy: a sweep may be batched after it was traced, and must hold nothing traced.
+        labels, dtype = np.arange(self.n_states, dtype=x.dtype), self.coupling.dtype
 
         def message(s: Array) -> Array:
             each = labels.reshape(-1, *[1] * s.ndim)
