@@ -70,7 +70,7 @@ def test_the_distance_to_the_model_is_bounded():
     """Of Potts spins, whose labels are drawn from one uniform number each."""
     found = unbiased(
         ex.Potts((3, 3), 3, 0.4), lambda x: jnp.mean(x == 0), key=ex.key(5), k=0, m=5, lag=5,
-        replicates=500, kernel=ex.BlockGibbs(),
+        replicates=500,
     )  # fmt: skip
     oracles.assert_mean(found.estimates, 1 / 3)
     bounds = [found.distance_after(step) for step in range(30)]

@@ -14,8 +14,21 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from scipy.stats import t as student
 
 from energax.diagnostics import check_level
-from energax.energies import AbstractEnergy, AbstractTractable
-from energax.kernels import AbstractKernel, check_coupled, have_met, step_coupled
+from energax.energies import (
+    AbstractBipartite,
+    AbstractBlocked,
+    AbstractEnergy,
+    AbstractTractable,
+    unfreeze,
+)
+from energax.kernels import (
+    AbstractKernel,
+    BlockGibbs,
+    RandomWalkMetropolis,
+    check_coupled,
+    have_met,
+    step_coupled,
+)
 from energax.random import as_count, as_key
 from energax.sampling._default_kernel import default_kernel
 from energax.spaces import State, float_dtype
@@ -156,7 +169,7 @@ def unbiased(
     m = as_count(m, "m", least=k)
     replicates = as_count(replicates, "replicates", least=2)
     max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1)
-    kernel = default_kernel(energy) if kernel is None else kernel
+    kernel = _meeting_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")
     check_coupled(energy, kernel)
@@ -192,6 +205,15 @@ def unbiased(
         lag=lag,
         method=f"coupled chains, {type(kernel).__name__}",
     )
+
+
+def _meeting_kernel(energy: AbstractEnergy) -> AbstractKernel:
+    """The best kernel of which two chains meet."""
+    if not energy.space.is_discrete:
+        return RandomWalkMetropolis()
+    if isinstance(unfreeze(energy), AbstractBipartite | AbstractBlocked):
+        return BlockGibbs()
+    return default_kernel(energy)
 
 
 class _Plan(eqx.Module):
