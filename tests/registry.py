@@ -155,6 +155,19 @@ CONTINUOUS = {
 COUNTS = {"poisson": lambda: ex.Poisson(jnp.array([0.5, 3.0]))}
 """Energies over infinitely many discrete states."""
 
+
+def _alternating(energy):
+    """A kernel for each part, those of an array of spins and of labels of different kinds."""
+    space = energy.space
+    parts = space.parts if isinstance(space, ex.Joint) else {"x": space}
+    return ex.Alternating(
+        {
+            name: ex.GibbsWithGradients() if isinstance(part, ex.Spin) else ex.Gibbs("random")
+            for name, part in parts.items()
+        }
+    )
+
+
 KERNELS = {
     "random walk": lambda energy: ex.RandomWalkMetropolis(0.8),
     "block gibbs": lambda energy: ex.BlockGibbs(),
@@ -163,8 +176,35 @@ KERNELS = {
     "nuts": lambda energy: ex.NUTS(0.5, 3),
     "langevin": lambda energy: ex.UnadjustedLangevin(0.05),
     "underdamped langevin": lambda energy: ex.UnderdampedLangevin(0.2),
+    "gibbs": lambda energy: ex.Gibbs(),
+    "gibbs at random": lambda energy: ex.Gibbs("random"),
+    "gibbs with gradients": lambda energy: ex.GibbsWithGradients(),
+    "discrete langevin": lambda energy: ex.DiscreteLangevin(0.8),
+    "alternating": _alternating,
 }
 """Kernels by name, made for an energy; those that do not fit it refuse in `check`."""
+
+ON_A_FEW = {
+    "gibbs",
+    "gibbs at random",
+    "gibbs with gradients",
+    "discrete langevin",
+    "alternating",
+}
+"""Kernels that know of an energy nothing but its value, its gradient and its space: they run
+through the contract on `FEW` models, one for each kind of space and of wrapper."""
+
+FEW = {
+    "rbm",
+    "conditioned rbm",
+    "annealed rbm",
+    "table of bits",
+    "table of spins",
+    "table of labels",
+    "table of a joint",
+    "conditioned table",
+    "mixture",
+}
 
 OBJECTIVES = {
     "maximum likelihood": lambda: ex.MaximumLikelihood(),

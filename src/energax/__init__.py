@@ -42,7 +42,11 @@ from energax.kernels import HMC as HMC
 from energax.kernels import MALA as MALA
 from energax.kernels import NUTS as NUTS
 from energax.kernels import AbstractKernel as AbstractKernel
+from energax.kernels import Alternating as Alternating
 from energax.kernels import BlockGibbs as BlockGibbs
+from energax.kernels import DiscreteLangevin as DiscreteLangevin
+from energax.kernels import Gibbs as Gibbs
+from energax.kernels import GibbsWithGradients as GibbsWithGradients
 from energax.kernels import MetropolisHastings as MetropolisHastings
 from energax.kernels import PackedGibbs as PackedGibbs
 from energax.kernels import RandomWalkMetropolis as RandomWalkMetropolis

@@ -1,5 +1,6 @@
 """Markov moves: one file a move."""
 
+from energax.kernels._alternating import Alternating as Alternating
 from energax.kernels._base import AbstractEnsembleKernel as AbstractEnsembleKernel
 from energax.kernels._base import AbstractKernel as AbstractKernel
 from energax.kernels._base import AbstractKernelState as AbstractKernelState
@@ -19,6 +20,9 @@ from energax.kernels._coupled import CoupledStep as CoupledStep
 from energax.kernels._coupled import check_coupled as check_coupled
 from energax.kernels._coupled import have_met as have_met
 from energax.kernels._coupled import step_coupled as step_coupled
+from energax.kernels._discrete_langevin import DiscreteLangevin as DiscreteLangevin
+from energax.kernels._gibbs import Gibbs as Gibbs
+from energax.kernels._gibbs_with_gradients import GibbsWithGradients as GibbsWithGradients
 from energax.kernels._hmc import HMC as HMC
 from energax.kernels._ladder import LadderReport as LadderReport
 from energax.kernels._ladder import ladder_report as ladder_report

@@ -46,7 +46,7 @@ class RandomWalkMetropolis(AbstractKernel):
         self.step_size = finite_array(step_size, "step_size", shape=(), positive=True)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return _at(energy, x)
+        return evaluated(energy, x)
 
     def step(
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
@@ -56,10 +56,10 @@ class RandomWalkMetropolis(AbstractKernel):
         return accept_or_stay(energy, state, y, jnp.zeros_like(state.energy), key_accept)
 
     def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _at(energy, state.x)
+        return evaluated(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _retempered(energy, state)
+        return retempered(energy, state)
 
     def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
         return state.energy
@@ -106,7 +106,7 @@ class MetropolisHastings(AbstractKernel):
                 raise ValueError(f"{name} must be callable, got {type(value).__name__}")
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return _at(energy, x)
+        return evaluated(energy, x)
 
     def step(
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
@@ -125,10 +125,10 @@ class MetropolisHastings(AbstractKernel):
         return accept_or_stay(energy, state, y, ratio, key_accept)
 
     def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _at(energy, state.x)
+        return evaluated(energy, state.x)
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return _retempered(energy, state)
+        return retempered(energy, state)
 
     def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
         return state.energy
@@ -148,20 +148,30 @@ def accept_or_stay(
     whoever runs the chain can say the model failed.
     """
     terms = energy.terms(y)
-    proposed = energy.energy_of(terms)
+    proposed, probability = judged(
+        energy, state.energy, y, energy.energy_of(terms), log_proposal_ratio
+    )
+    accept = bernoulli(key, probability)
+    new = MetropolisState(y, proposed, terms)
+    kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
+    return kept, Info(probability, kept.energy)
+
+
+def judged(
+    energy: AbstractEnergy,
+    current: Float[Array, ""],
+    y: State,
+    proposed: Float[Array, ""],
+    log_proposal_ratio: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """E(y) as the test of `accept_or_stay` counts it, and the probability to go there."""
     inside, broken = energy.space.contains(y), _holds_nan(y)
     # Outside its space an energy may be anything, NaN too: that says nothing against the model.
     failed = broken | (inside & (jnp.isnan(proposed) | (proposed == -jnp.inf)))
     proposed = jnp.where(broken, jnp.nan, jnp.where(inside, proposed, jnp.inf))
     # From an infinite energy (a start outside the support) every finite one is uphill.
-    log_ratio = jnp.where(
-        proposed == jnp.inf, -jnp.inf, state.energy - proposed + log_proposal_ratio
-    )
-    probability = jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
-    accept = bernoulli(key, probability)
-    new = MetropolisState(y, proposed, terms)
-    kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
-    return kept, Info(probability, kept.energy)
+    log_ratio = jnp.where(proposed == jnp.inf, -jnp.inf, current - proposed + log_proposal_ratio)
+    return proposed, jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
 
 
 def _holds_nan(x: State) -> Bool[Array, ""]:
@@ -172,16 +182,19 @@ def _holds_nan(x: State) -> Bool[Array, ""]:
     return found
 
 
-def _at(energy: AbstractEnergy, x: State) -> MetropolisState:
-    return _from_terms(energy, x, energy.terms(x))
+def evaluated(energy: AbstractEnergy, x: State) -> MetropolisState:
+    """The state at x, from one evaluation."""
+    return from_terms(energy, x, energy.terms(x))
 
 
-def _retempered(energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+def retempered(energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+    """The same x where only the energy's `beta` changed: from the kept terms if they are right."""
     if keeps_terms(energy):
-        return _from_terms(energy, state.x, state.terms)
-    return _at(energy, state.x)
+        return from_terms(energy, state.x, state.terms)
+    return evaluated(energy, state.x)
 
 
-def _from_terms(energy: AbstractEnergy, x: State, terms: Any) -> MetropolisState:
+def from_terms(energy: AbstractEnergy, x: State, terms: Any) -> MetropolisState:
+    """The state at x whose terms are known: nothing is evaluated again."""
     value = jnp.where(energy.space.contains(x), energy.energy_of(terms), jnp.inf)
     return MetropolisState(x, jnp.where(_holds_nan(x), jnp.nan, value), terms)

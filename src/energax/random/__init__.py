@@ -3,6 +3,7 @@
 from energax.random._checks import as_count as as_count
 from energax.random._checks import as_key as as_key
 from energax.random._draws import bernoulli as bernoulli
+from energax.random._draws import categorical as categorical
 from energax.random._draws import poisson as poisson
 from energax.random._generator import GENERATOR as GENERATOR
 from energax.random._generator import GENERATOR_VERSION as GENERATOR_VERSION
