@@ -49,6 +49,9 @@ class AlternatingState(AbstractKernelState):
 
     parts: dict[str, Any]
 
+    def __init__(self, parts: dict[str, Any]):
+        self.parts = parts
+
     @property
     def x(self) -> dict[str, Any]:
         return {name: state.x for name, state in self.parts.items()}

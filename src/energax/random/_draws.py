@@ -1,6 +1,7 @@
 """Draws that need more care than `jax.random` takes, or that it refuses to our keys."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def _running_sums(weights: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]
     return jnp.sum(jnp.where(upto, weights[..., None, :], 0.0), -1)
 
 
-def _first_above(uniform: Array, sums: Array, total: Array, weights: Array) -> Int[Array, "*batch"]:
+def _first_above(uniform: Any, sums: Array, total: Array, weights: Array) -> Int[Array, "*batch"]:
     """The first choice that has weight and whose running sum is above the uniform share."""
     possible = weights > 0
     # A uniform number counts as the middle of its interval, as in `bernoulli`.
