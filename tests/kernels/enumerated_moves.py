@@ -117,7 +117,7 @@ class _Uniform:
         lengths = jnp.diff(ends) / jnp.where(width > 0, width, 1.0)
         found = self.tape.next(len(lengths), lengths)
         self.known[i] = (ends[found], ends[found + 1])
-        return found <= jnp.arange(len(thresholds))
+        return found <= jnp.arange(len(thresholds), dtype=found.dtype)
 
 
 class _OneChain:
