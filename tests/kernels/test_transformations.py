@@ -15,6 +15,11 @@ CASES = {
     ("random walk", "table of a joint"): registry.DISCRETE["table of a joint"],
     ("random walk", "gaussian"): registry.CONTINUOUS["gaussian"],
     ("block gibbs", "rbm"): registry.DISCRETE["rbm"],
+    ("gibbs", "table of a joint"): registry.DISCRETE["table of a joint"],
+    ("gibbs at random", "conditioned rbm"): registry.DISCRETE["conditioned rbm"],
+    ("gibbs with gradients", "table of spins"): registry.DISCRETE["table of spins"],
+    ("discrete langevin", "rbm"): registry.DISCRETE["rbm"],
+    ("alternating", "table of a joint"): registry.DISCRETE["table of a joint"],
     ("block gibbs", "rbm.joint"): registry.DISCRETE["rbm.joint"],
 }
 KEYS = {"energax": ex.key, "jax": jax.random.key}
