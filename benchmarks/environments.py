@@ -15,11 +15,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+HERE = "energax"
+"""The name of the Python that runs this, which has energax."""
+
+_TORCH = ("numpy==2.4.6", "torch==2.13.0")
+_JAX = ("numpy==2.4.6", "jax==0.10.2", "jaxlib==0.10.2")
+
 REQUIREMENTS = {
-    "torch": (("numpy==2.4.6", "torch==2.13.0"),),
+    "torch": (_TORCH,),
     "scikit-learn": (("numpy==2.4.6", "scipy==1.17.1", "scikit-learn==1.9.1"),),
-    # rbms after torch, so that pip keeps the build it has been given.
-    "rbms": (("numpy==2.4.6", "torch==2.13.0"), ("rbms==0.5.0",)),
+    # These after torch, so that pip keeps the build it has been given.
+    "rbms": (_TORCH, ("rbms==0.5.0",)),
+    "torchebm": (_TORCH, ("torchebm==0.8.9",)),
+    "ebmkit": (_TORCH, ("ebmkit==0.16.0",)),
+    # On the JAX that energax is measured with (constraints.txt).
+    "blackjax": ((*_JAX, "blackjax==1.7.1"),),
+    "numpyro": ((*_JAX, "numpyro==0.22.0"),),
+    "thrml": ((*_JAX, "equinox==0.13.8", "thrml==0.1.4"),),
+    "hamon": ((*_JAX, "equinox==0.13.8", "hamon==0.4.0"),),
+    "peapods": (("numpy==2.4.6", "peapods==0.2.0"),),
+    "mcising": (("numpy==2.4.6", "mcising==1.1.0"),),
 }
 """What each peer's environment holds: groups, installed one after another."""
 
@@ -32,6 +47,8 @@ def folder() -> Path:
 
 def python_of(peer: str) -> Path:
     """The interpreter of a peer's environment, which is made if it is missing or outdated."""
+    if peer == HERE:
+        return Path(sys.executable)
     place = folder() / peer
     python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     wanted = repr((sys.version_info[:2], REQUIREMENTS[peer])) + "\n"

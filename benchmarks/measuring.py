@@ -17,11 +17,17 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 CONSOLE = Console(width=110)
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
 
 
 _INSTRUCTIONS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "amx_tile", "asimd", "sve")
@@ -133,6 +139,24 @@ def spread(values: Sequence[float]) -> Spread:
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
     """above / below, round by round: what slows a whole round cancels."""
     return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+def side_by_side(
+    title: str, columns: dict[str, dict[str, Any]], *, first: str = "program", digits: int = 3
+) -> None:
+    """A table with one row a program: each column maps programs to a number or a text.
+
+    Numbers are shown with `digits` significant digits; a program that a column lacks has a blank.
+    """
+    table = Table(title=title)
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right")
+    for program in dict.fromkeys(name for column in columns.values() for name in column):
+        values = (column.get(program, "") for column in columns.values())
+        shown = [v if isinstance(v, str) else f"{float(v):.{digits}g}" for v in values]
+        table.add_row(program, *shown)
+    CONSOLE.print(table)
 
 
 def warn_if_busy() -> float | None:

@@ -3,14 +3,15 @@
 from itertools import pairwise
 
 import numpy as np
-from serving import Tasks, serve
+from serving import Tasks, load_rows, serve
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+def make_tasks(settings: dict) -> Tasks:
+    rows = load_rows(settings)
     random = np.random.default_rng(0)
     n_visible, n_hidden = settings["n_visible"], settings["n_hidden"]
     n_chains = settings["batch_size"]

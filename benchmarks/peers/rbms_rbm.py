@@ -11,10 +11,11 @@ import torch
 from rbms.bernoulli_bernoulli.classes import BBRBM
 from rbms.partition_function.ais import compute_partition_function_ais
 from rbms.training.pcd import fit_batch_pcd
-from serving import Tasks, batches, serve
+from serving import Tasks, batches, load_rows, serve
 
 
-def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+def make_tasks(settings: dict) -> Tasks:
+    rows = load_rows(settings)
     torch.manual_seed(0)
     torch.set_num_threads(settings["threads"])
     torch.set_grad_enabled(False)

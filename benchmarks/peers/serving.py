@@ -1,29 +1,34 @@
 """The worker's side of a peer: it is told what to run and replies with seconds.
 
 The first line read from standard input holds the settings; every further one asks for a task and
-a number of steps. Requests and replies are JSON, one a line. What a peer prints goes to standard
-error. `benchmarks/peer.py` is the other side.
+a number of steps. Requests and replies are JSON, one a line. What a task returns is told with its
+seconds; arrays go through files. What a peer prints goes to standard error. `benchmarks/peer.py`
+is the other side.
 """
 
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
 WARM_UP_STEPS = 10
 
-Tasks = dict[str, Callable[[int], None]]
+Tasks = dict[str, Callable[[int], Any]]
 
 
-def serve(make_tasks: Callable[[dict, np.ndarray], Tasks], *packages: str) -> None:
+def serve(make_tasks: Callable[[dict], Tasks], *packages: str) -> None:
     """Answer requests until standard input ends.
 
-    `make_tasks` is given the settings and the rows of 0 and 1 (uint8), and returns functions of
-    a number of steps; `packages` are those whose versions are told.
+    `make_tasks` is given the settings and returns functions of a number of steps, which may
+    return a dictionary of numbers and arrays; `packages` are those whose versions are told, with
+    the one that the settings may name as their "package". Each task is run once first, for `settings["steps"]` steps if that is given: what is compiled for
+    one number of steps is then compiled.
     """
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -32,17 +37,41 @@ def serve(make_tasks: Callable[[dict, np.ndarray], Tasks], *packages: str) -> No
         replies.write(json.dumps(content) + "\n")
 
     settings = json.loads(sys.stdin.readline())
-    tasks = make_tasks(settings, np.load(settings["rows"]))
-    for task in tasks.values():
-        task(WARM_UP_STEPS)
-    versions = {name: version(name) for name in packages}
-    reply(tasks=sorted(tasks), versions=versions | blas_kernels())
-    for line in sys.stdin:
-        request = json.loads(line)
-        task = tasks[request["task"]]
+    start = time.perf_counter()
+    tasks = make_tasks(settings)
+    made, first = time.perf_counter() - start, {}
+    for name in settings.get("warm_up", tasks):
         start = time.perf_counter()
-        task(request["steps"])
-        reply(seconds=time.perf_counter() - start)
+        tasks[name](settings.get("steps", WARM_UP_STEPS))
+        first[name] = time.perf_counter() - start
+    told = (*packages, settings["package"]) if "package" in settings else packages
+    versions = {name: version(name) for name in told}
+    reply(tasks=sorted(tasks), versions=versions | blas_kernels(), made=made, first=first)
+    with tempfile.TemporaryDirectory() as folder:
+        for line in sys.stdin:
+            request = json.loads(line)
+            task = tasks[request["task"]]
+            start = time.perf_counter()
+            result = task(request["steps"])
+            seconds = time.perf_counter() - start
+            reply(seconds=seconds, result=_told(result or {}, folder))
+
+
+def _told(result: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Numbers as they are; of each array the file it is written to, over the one before."""
+    told = {}
+    for name, value in result.items():
+        if isinstance(value, (int, float, str)):
+            told[name] = value
+        else:
+            told[name] = os.path.join(folder, f"{name}.npy")
+            np.save(told[name], np.asarray(value))
+    return told
+
+
+def load_rows(settings: dict) -> np.ndarray:
+    """The rows of 0 and 1 (uint8) that the settings name."""
+    return np.load(settings["rows"])
 
 
 def blas_kernels() -> dict[str, str]:

@@ -1,11 +1,12 @@
 """scikit-learn's BernoulliRBM, one minibatch of its `fit` at a time: PCD-1 in float32."""
 
 import numpy as np
-from serving import Tasks, batches, serve
+from serving import Tasks, batches, load_rows, serve
 from sklearn.neural_network import BernoulliRBM
 
 
-def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+def make_tasks(settings: dict) -> Tasks:
+    rows = load_rows(settings)
     data = rows.astype(np.float32)
     size = settings["batch_size"]
     rbm = BernoulliRBM(

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from serving import Tasks, batches, serve
+from serving import Tasks, batches, load_rows, serve
 
 LEARNING_RATE = 0.01
 
@@ -33,7 +33,8 @@ class RBM:
         self.c += LEARNING_RATE * (h0.mean(0) - h1.mean(0))
 
 
-def make_tasks(settings: dict, rows: np.ndarray) -> Tasks:
+def make_tasks(settings: dict) -> Tasks:
+    rows = load_rows(settings)
     torch.manual_seed(0)
     torch.set_num_threads(settings["threads"])
     torch.set_grad_enabled(False)

@@ -1,0 +1,58 @@
+"""energax's Ising models under the kernel that the settings name."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ising_graph import correlation_of, read_graph
+from serving import Tasks, serve
+
+import energax as ex
+from energax import kernels
+from energax.sampling import run_chains
+
+
+def make_tasks(settings: dict) -> Tasks:
+    graph = read_graph(settings)
+
+    def build(times: int) -> tuple[ex.Ising, ex.AbstractKernel]:
+        for _ in range(times):
+            if graph.shape is not None:
+                model = ex.Ising(graph.shape, coupling=graph.beta)
+            else:
+                model = ex.Ising(graph.edges, coupling=graph.beta * graph.couplings)
+            kernel = getattr(kernels, settings["kernel"])()
+            kernel.check(model)
+        return jax.block_until_ready((model, kernel))
+
+    model, kernel = build(1)
+    x = jnp.asarray(graph.start, jnp.float32)
+    keys = iter(jax.random.split(ex.key(0), 10_000))
+
+    def sweep(steps: int) -> None:
+        nonlocal x
+        *_, x = run_chains(
+            model,
+            kernel,
+            x,
+            next(keys),
+            n_draws=1,
+            warmup=jnp.asarray(0, jnp.int32),
+            thin=jnp.asarray(steps, jnp.int32),
+        )
+        jax.block_until_ready(x)
+
+    def correlation(rounds: int) -> dict:
+        seen = []
+        for _ in range(rounds):
+            sweep(settings["steps"])
+            seen.append(correlation_of(graph, np.asarray(x)))
+        return {"correlation": np.mean(seen, 0)}
+
+    def rebuild(times: int) -> None:
+        build(times)
+
+    return {"sweep": sweep, "correlation": correlation, "build": rebuild}
+
+
+if __name__ == "__main__":
+    serve(make_tasks, "energax", "jax")

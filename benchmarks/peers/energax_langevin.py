@@ -1,0 +1,35 @@
+"""energax's unadjusted Langevin, all chains and steps in its own compiled run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from serving import Tasks, serve
+from targets import double_well
+
+import energax as ex
+from energax.sampling import run_chains
+
+
+def make_tasks(settings: dict) -> Tasks:
+    model = ex.NeuralEnergy(lambda x: -double_well(x), ex.Real(2))
+    kernel = ex.UnadjustedLangevin(step_size=settings["step_size"])
+    x = jnp.asarray(np.load(settings["start"]))
+    keys = iter(jax.random.split(ex.key(0), 10_000))
+
+    def run(steps: int) -> dict:
+        *_, last = run_chains(
+            model,
+            kernel,
+            x,
+            next(keys),
+            n_draws=1,
+            warmup=jnp.asarray(0, jnp.int32),
+            thin=jnp.asarray(steps, jnp.int32),
+        )
+        return {"x": jax.block_until_ready(last)}
+
+    return {"run": run}
+
+
+if __name__ == "__main__":
+    serve(make_tasks, "energax", "jax")
