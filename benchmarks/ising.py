@@ -65,7 +65,7 @@ class Side:
 
 
 SIDES = {
-    "energax, packed": Side("energax_ising.py", HERE, {"kernel": "PackedIsing"}, 5e8),
+    "energax, packed": Side("energax_ising.py", HERE, {"kernel": "PackedGibbs"}, 5e8),
     "energax, BlockGibbs": Side("energax_ising.py", HERE, {"kernel": "BlockGibbs"}, 2e8),
     "thrml": Side("thrml_ising.py", "thrml", {"package": "thrml"}, 5e7),
     "hamon": Side("thrml_ising.py", "hamon", {"package": "hamon"}, 5e7),

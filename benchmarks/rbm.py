@@ -1,11 +1,12 @@
-"""An RBM of 784 visible and 500 hidden units: training and annealing beside peers and the floor.
+"""An RBM of 784 visible and 500 hidden units: training, sampling and annealing beside peers.
 
     python benchmarks/rbm.py
     python benchmarks/rbm.py --skip-peers
 
-Three things are timed, each as the milliseconds of one step in a batch (or with chains) of 100,
-float32: a CD-1 update, a PCD-1 update, and a temperature of annealed importance sampling.
-energax's are the programs that ship: the compiled chunk of `fit`, and `anneal`. The floor is the
+Four things are timed, each as the milliseconds of one step in a batch (or with chains) of 100,
+float32: a CD-1 update, a PCD-1 update, a step of block Gibbs, and a temperature of annealed
+importance sampling. energax's are the programs that ship: the compiled chunk of `fit`,
+`run_chains`, which `sample` calls, with `BlockGibbs`, and `anneal`. The floor is the
 same kind of compiled loop with nothing in it but the matrix products the step cannot do without.
 Peers run in environments of their own (see environments.py) as worker processes that wait while
 another is timed. All take turns, round after round; a ratio is taken within each round.
@@ -51,6 +52,7 @@ from rich.table import Table
 import energax as ex
 from energax.energies import trainable
 from energax.partition import anneal
+from energax.sampling import run_chains
 from energax.training._step import Order, TrainingState, pack, run_chunk
 
 THREADS = 2
@@ -61,31 +63,36 @@ PEERS = {
     "scikit-learn": ("sklearn_rbm.py", "scikit-learn"),
     "rbms": ("rbms_rbm.py", "rbms"),
     "NumPy": ("numpy_rbm.py", "scikit-learn"),
+    "ebmkit": ("ebmkit_rbm.py", "ebmkit"),
 }
 """Each peer's worker and the environment it runs in."""
 
 TASKS = {
     "cd1": "CD-1 update",
     "pcd1": "PCD-1 update",
+    "gibbs": "block Gibbs step, 100 chains",
     "anneal": "annealing step, 100 chains",
 }
 
-PRODUCTS = {"cd1": 5, "pcd1": 6, "anneal": 2}
+PRODUCTS = {"cd1": 5, "pcd1": 6, "gibbs": 2, "anneal": 2}
 """Matrix products in the floor of each task; none of them can be left out of the task."""
 
 COMPARED = {
     "cd1": (("PyTorch", "cd1"), ("scikit-learn", "pcd1"), ("rbms", "cd1")),
     "pcd1": (("PyTorch", "pcd1"), ("scikit-learn", "pcd1"), ("rbms", "pcd1")),
+    "gibbs": (("PyTorch", "gibbs"), ("rbms", "gibbs"), ("ebmkit", "gibbs")),
     "anneal": (("PyTorch", "anneal"), ("NumPy", "anneal"), ("rbms", "anneal")),
 }
 """For each task the peers it is compared with, and which task of theirs."""
 
 NOTES = (
-    "floor: the products alone, five for CD-1, six for PCD-1, two for an annealing step.",
+    "floor: the products alone, five for CD-1, six for PCD-1, two for a step of block Gibbs or"
+    " annealing.",
     "scikit-learn has PCD-1 only, in five products: its chains keep hidden units drawn with the"
     " weights of the update before. It stands in both training tables.",
     "rbms, CD-1: seven products (it computes the hidden units of the data three times) and a"
     " gradient divided by its norm, which cannot be switched off; PCD-1: six products.",
+    "rbms, block Gibbs: `sample_state`; ebmkit: `GibbsSampler` on its `RBM`, both as they come.",
     "rbms, annealing: the same estimator with five products a temperature, and the parameters"
     " interpolated anew. Its base has the model's own visible biases; ours has base rates.",
     "PyTorch and NumPy: loops written for this comparison, with as few products as energax.",
@@ -147,6 +154,15 @@ def annealing(rows: np.ndarray, n_steps: int) -> Any:
     start = ex.path(ex.Bernoulli.from_data(rows), rbm)
     betas = jnp.linspace(0, 1, n_steps + 1)
     return compiled(anneal, start, ex.BlockGibbs(), betas, ex.key(1), n_chains=BATCH)
+
+
+def gibbs(rows: np.ndarray, n_steps: int) -> Any:
+    """energax's block Gibbs sampling of 100 chains from rows, as `sample` runs it."""
+    rbm = ex.RBM.init(ex.key(0), n_visible=N_VISIBLE, n_hidden=N_HIDDEN, scale=0.05)
+    x = jnp.asarray(rows[:BATCH], jnp.float32)
+    none, steps = jnp.zeros((), jnp.int32), jnp.asarray(n_steps, jnp.int32)
+    settings = {"n_draws": 1, "warmup": none, "thin": steps}
+    return compiled(run_chains, rbm, ex.BlockGibbs(), x, ex.key(1), **settings)
 
 
 # The floors. Barriers keep each product whole and in its place; a result's corner goes into the
@@ -254,15 +270,19 @@ def floor_rates(results: dict[str, dict[str, list[float]]]) -> dict[str, Spread]
 
 def bars(results: dict[str, dict[str, list[float]]]) -> list[Bar]:
     """What is asked of energax."""
-    cd1, annealed = results["cd1"], results["anneal"]
+    cd1, drawn, annealed = results["cd1"], results["gibbs"], results["anneal"]
     found = [
         Bar("CD-1 update over its five products", _median(cd1, "energax", "floor"), 1.25),
+        Bar("block Gibbs step over its two products", _median(drawn, "energax", "floor"), 1.25),
         Bar("annealing step over its two products", _median(annealed, "energax", "floor"), 1.4),
     ]
     for peer in ("scikit-learn", "PyTorch"):
         if peer in cd1:
             value = _median(cd1, peer, "energax")
             found.append(Bar(f"{peer}'s update over energax's CD-1", value, 2.0, at_most=False))
+    if "rbms" in drawn:
+        value = _median(drawn, "rbms", "energax")
+        found.append(Bar("rbms's block Gibbs step over energax's", value, 2.5, at_most=False))
     return found
 
 
@@ -290,6 +310,7 @@ def main() -> None:
             "pcd1",
             lambda: training(ex.PersistentContrastiveDivergence(n_chains=BATCH), rows, n_steps),
         ),
+        ("gibbs", lambda: gibbs(rows, n_steps)),
         ("anneal", lambda: annealing(rows, n_steps)),
     ):
         programs[task], compile_seconds[task] = make()
@@ -297,6 +318,7 @@ def main() -> None:
     floors = {
         "cd1": floor(five_products, "cd1", rows, n_steps),
         "pcd1": floor(six_products, "pcd1", rows, n_steps),
+        "gibbs": floor(two_products, "gibbs", rows, n_steps),
         "anneal": floor(two_products, "anneal", rows, n_steps),
     }
 

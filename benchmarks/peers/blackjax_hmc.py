@@ -72,13 +72,14 @@ def make_tasks(settings: dict) -> Tasks:
         states, x = jax.vmap(chain)(states, found, keys)
         return states, x[..., 0]
 
-    states, found = warm_up_funnel(jax.random.split(next(keys), len(wide)))
+    warm: list = []
 
     def run_funnel(chunks: int) -> dict:
-        nonlocal states
+        if not warm:
+            warm.extend(warm_up_funnel(jax.random.split(next(keys), len(wide))))
         seen = []
         for _ in range(chunks):
-            states, v = walk_funnel(states, found, jax.random.split(next(keys), len(wide)))
+            warm[0], v = walk_funnel(*warm, jax.random.split(next(keys), len(wide)))
             seen.append(v)
         return {"v": jnp.concatenate(jax.block_until_ready(seen), 1)}
 

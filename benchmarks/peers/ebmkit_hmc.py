@@ -29,12 +29,13 @@ def make_tasks(settings: dict) -> Tasks:
 
         return run
 
-    sampler = ebm.NUTS(warmup=warmup)
-    state = sampler.sample(on_funnel, wide, steps=1)
-    sampler.warmup = 0
+    sampler, state = ebm.NUTS(warmup=warmup), wide
 
     def run_funnel(draws: int) -> dict:
         nonlocal state
+        if sampler.warmup:
+            state = sampler.sample(on_funnel, state, steps=1)
+            sampler.warmup = 0
         v = []
         for _ in range(draws):
             state = sampler.sample(on_funnel, state, steps=1)

@@ -30,7 +30,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     def sweep(steps: int) -> None:
         nonlocal x
-        *_, x = run_chains(
+        run = run_chains(
             model,
             kernel,
             x,
@@ -39,7 +39,7 @@ def make_tasks(settings: dict) -> Tasks:
             warmup=jnp.asarray(0, jnp.int32),
             thin=jnp.asarray(steps, jnp.int32),
         )
-        jax.block_until_ready(x)
+        x = jax.block_until_ready(run.kept[:, -1])
 
     def correlation(rounds: int) -> dict:
         seen = []

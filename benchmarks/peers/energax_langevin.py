@@ -17,7 +17,7 @@ def make_tasks(settings: dict) -> Tasks:
     keys = iter(jax.random.split(ex.key(0), 10_000))
 
     def run(steps: int) -> dict:
-        *_, last = run_chains(
+        run = run_chains(
             model,
             kernel,
             x,
@@ -26,7 +26,7 @@ def make_tasks(settings: dict) -> Tasks:
             warmup=jnp.asarray(0, jnp.int32),
             thin=jnp.asarray(steps, jnp.int32),
         )
-        return {"x": jax.block_until_ready(last)}
+        return {"x": jax.block_until_ready(run.kept[:, -1])}
 
     return {"run": run}
 

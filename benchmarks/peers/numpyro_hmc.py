@@ -46,9 +46,10 @@ def make_tasks(settings: dict) -> Tasks:
         return run
 
     on_the_funnel = runner(NUTS(potential_fn=on_funnel), warmup, chunk, wide)
-    on_the_funnel.run(next(keys), init_params=wide)
 
     def run_funnel(chunks: int) -> dict:
+        if on_the_funnel.last_state is None:
+            on_the_funnel.run(next(keys), init_params=wide)
         seen = []
         for _ in range(chunks):
             on_the_funnel.post_warmup_state = on_the_funnel.last_state

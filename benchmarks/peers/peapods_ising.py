@@ -12,9 +12,7 @@ from serving import Tasks, serve
 
 def make_tasks(settings: dict) -> Tasks:
     graph = read_graph(settings)
-    model = Ising(
-        graph.shape, temperatures=np.array([1 / graph.beta]), n_replicas=len(graph.start)
-    )
+    model = Ising(graph.shape, temperatures=np.array([1 / graph.beta]), n_replicas=len(graph.start))
 
     def sweep(steps: int) -> None:
         model.sample(steps, sweep_mode="metropolis", warmup_ratio=0.99)

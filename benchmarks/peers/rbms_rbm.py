@@ -1,4 +1,4 @@
-"""The package rbms: one update of its training loop, and its annealed importance sampling.
+"""The package rbms: an update of its training loop, its block Gibbs, and annealed sampling.
 
 The update is what the loop in `rbms.training.pcd.train` does, less its progress bar and the
 file it opens at each update, with gradients that are not centred.
@@ -6,10 +6,10 @@ file it opens at each update, with gradients that are not centred.
 
 import math
 
-import numpy as np
 import torch
 from rbms.bernoulli_bernoulli.classes import BBRBM
 from rbms.partition_function.ais import compute_partition_function_ais
+from rbms.sampling.gibbs import sample_state
 from rbms.training.pcd import fit_batch_pcd
 from serving import Tasks, batches, load_rows, serve
 
@@ -47,10 +47,16 @@ def make_tasks(settings: dict) -> Tasks:
 
     model = BBRBM(0.05 * torch.randn(n_visible, n_hidden), base.clone(), torch.zeros(n_hidden))
 
+    drawn = model.init_chains(n_chains, weights=even, start_v=data[:n_chains])
+
+    def gibbs(steps: int) -> None:
+        nonlocal drawn
+        drawn = sample_state(steps, drawn, model)
+
     def anneal(steps: int) -> None:
         assert math.isfinite(compute_partition_function_ais(n_chains, steps + 1, model))
 
-    return {"cd1": training(True), "pcd1": training(False), "anneal": anneal}
+    return {"cd1": training(True), "pcd1": training(False), "gibbs": gibbs, "anneal": anneal}
 
 
 if __name__ == "__main__":

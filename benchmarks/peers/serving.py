@@ -27,8 +27,10 @@ def serve(make_tasks: Callable[[dict], Tasks], *packages: str) -> None:
 
     `make_tasks` is given the settings and returns functions of a number of steps, which may
     return a dictionary of numbers and arrays; `packages` are those whose versions are told, with
-    the one that the settings may name as their "package". Each task is run once first, for `settings["steps"]` steps if that is given: what is compiled for
-    one number of steps is then compiled.
+    the one that the settings may name as their "package". Each task is run once first, but for
+    those that `settings["not_warmed"]` names; or those alone that `settings["warm_up"]` names.
+    They are run for `settings["steps"]` steps if that is given: what is compiled for one number of
+    steps is then compiled.
     """
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -40,7 +42,8 @@ def serve(make_tasks: Callable[[dict], Tasks], *packages: str) -> None:
     start = time.perf_counter()
     tasks = make_tasks(settings)
     made, first = time.perf_counter() - start, {}
-    for name in settings.get("warm_up", tasks):
+    cold = settings.get("not_warmed", ())
+    for name in settings.get("warm_up", [name for name in tasks if name not in cold]):
         start = time.perf_counter()
         tasks[name](settings.get("steps", WARM_UP_STEPS))
         first[name] = time.perf_counter() - start

@@ -1,9 +1,8 @@
-"""An RBM in plain eager PyTorch, written the short way: CD-1, PCD-1 and annealing."""
+"""An RBM in plain eager PyTorch, written the short way: CD-1, PCD-1, block Gibbs and annealing."""
 
 import math
 from itertools import pairwise
 
-import numpy as np
 import torch
 from serving import Tasks, batches, load_rows, serve
 
@@ -68,6 +67,13 @@ def make_tasks(settings: dict) -> Tasks:
     rate = (data.sum(0) + 0.5) / (len(data) + 1)
     base = torch.log(rate) - torch.log1p(-rate)
 
+    drawn = data[:n_chains]
+
+    def gibbs(steps: int) -> None:
+        nonlocal drawn
+        for _ in range(steps):
+            drawn = torch.bernoulli(model.visible(torch.bernoulli(model.hidden(drawn))))
+
     def anneal(steps: int) -> None:
         betas = torch.linspace(0, 1, steps + 1).tolist()
         v = torch.bernoulli(rate.expand(n_chains, -1))
@@ -82,7 +88,7 @@ def make_tasks(settings: dict) -> Tasks:
             v = torch.bernoulli(torch.sigmoid(logits))
         assert math.isfinite(log_weight.sum().item())
 
-    return {"cd1": cd1, "pcd1": pcd1, "anneal": anneal}
+    return {"cd1": cd1, "pcd1": pcd1, "gibbs": gibbs, "anneal": anneal}
 
 
 if __name__ == "__main__":
