@@ -1,6 +1,6 @@
 """Every benchmark, one after another.
 
-    python benchmarks/run.py            # about half an hour, on a machine with nothing else to do
+    python benchmarks/run.py            # about an hour, on a machine with nothing else to do
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
 `main_job.py` is run where ENERGAX_DATA names a folder with its data. Exit status: 1 if a benchmark
@@ -18,11 +18,19 @@ SCRIPTS = (
     "import_time.py",
     "random_rate.py",
     "rbm.py",
+    "ising.py",
+    "langevin.py",
+    "hmc.py",
+    "gibbs_with_gradients.py",
+    "ess_per_second.py",
+    "cold_start.py",
     "enumeration.py",
     "annealing_precision.py",
     "kill_and_resume.py",
     "main_job.py",
 )
+
+_WITH_PEERS = ("rbm.py", "ising.py", "langevin.py", "hmc.py", "gibbs_with_gradients.py")
 
 
 def main() -> None:
@@ -41,7 +49,7 @@ def main() -> None:
             continue
         command = [sys.executable, str(folder / script)]
         command += ["--quick"] if arguments.quick else []
-        command += ["--skip-peers"] if arguments.skip_peers and script == "rbm.py" else []
+        command += ["--skip-peers"] if arguments.skip_peers and script in _WITH_PEERS else []
         print(f"\n=== {script}", flush=True)
         if subprocess.run(command).returncode:
             failed.append(script)
