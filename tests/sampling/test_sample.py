@@ -218,6 +218,40 @@ def test_the_default_kernel_fits_the_model():
     assert draws.x.shape == (4, 2, 20)
 
 
+def _no_gradient(x):
+    return -jax.lax.while_loop(lambda y: y > 9, lambda y: y / 2, jnp.sum(x**2))
+
+
+@pytest.mark.parametrize(
+    ("energy", "kernel"),
+    [
+        (ex.NeuralEnergy(lambda x: -jnp.sum(x**2), ex.Real(2)), ex.HMC),
+        (ex.NeuralEnergy(lambda x: -jnp.sum(x**2), ex.Box(2, 0.0, 1.0)), ex.HMC),
+        (ex.NeuralEnergy(_no_gradient, ex.Real(2)), ex.RandomWalkMetropolis),
+        (ex.NeuralEnergy(jnp.sum, ex.Spin(40)), ex.Gibbs),
+        (ex.Poisson(jnp.ones(2)) ** 0.5, ex.RandomWalkMetropolis),
+        (ex.Ising((8, 8), 0.3), ex.PackedGibbs),
+        (ex.Ising((7, 8), 0.3), ex.BlockGibbs),
+        (
+            ex.NeuralEnergy(
+                lambda x: jnp.sum(x["a"]) - x["b"] ** 2, ex.Joint(a=ex.Spin(20), b=ex.Real())
+            ),
+            ex.Alternating,
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_default_kernel_after_a_warm_up(energy, kernel):
+    chosen = default_kernel(energy, warmed_up=True)
+    assert type(chosen) is kernel
+    chosen.check(energy)
+    cheap = ex.BlockGibbs if isinstance(energy, ex.Ising) else ex.RandomWalkMetropolis
+    assert type(default_kernel(energy)) is cheap
+    draws = ex.sample(energy, 64, key=ex.key(0), chains=4, warmup=5)
+    assert draws.method == kernel.__name__
+    assert np.isfinite(draws.energy).all()
+
+
 def test_listed_draws_have_the_models_probabilities():
     for seed, name in enumerate(("table of a joint", "conditioned rbm")):
         energy = registry.DISCRETE[name]()

@@ -84,7 +84,7 @@ def sample(
         exact = _exact_draws(energy, n, key, collect)
         if exact is not None:
             return exact
-    kernel = default_kernel(energy) if kernel is None else kernel
+    kernel = default_kernel(energy, warmed_up=warmup > 0) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel such as ex.BlockGibbs(), got {kernel!r}")
     kernel.check(energy)
