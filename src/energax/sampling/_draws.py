@@ -192,7 +192,7 @@ class Draws:
         rhat, ess = np.nanmax([*rhats, 0.0]), np.nanmin([*sizes, np.inf])
         if rhat > _RHAT_LIMIT:
             found.append(
-                f"R-hat is {rhat:.3g} (at most {_RHAT_LIMIT} wanted): chains disagree; give them a"
+                f"R-hat is {rhat:.4g} (at most {_RHAT_LIMIT} wanted): chains disagree; give them a"
                 " longer warmup, or a kernel that crosses between modes"
             )
         needed = min(_ESS_PER_CHAIN * int(self.healthy.sum()), 400)
