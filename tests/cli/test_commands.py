@@ -439,6 +439,28 @@ def test_sample_with_chains_of_a_model_too_large_to_list(work, capsys):
     assert not [name for name in os.listdir() if name.startswith(".") or "NPZ.npz" in name]
 
 
+def test_sample_with_a_kernel_of_ones_choice(work, trained, capsys):
+    ended = call(
+        capsys,
+        "sample",
+        MODEL,
+        "-n",
+        40,
+        "--chains",
+        4,
+        "--warmup",
+        5,
+        "--kernel",
+        "gibbs",
+        "--json",
+    )
+    assert ended.json["method"] == "Gibbs"
+    for name, words in (("nutz", "--kernel must be one of block-gibbs"), ("hmc", "HMC")):
+        ended = call(capsys, "sample", MODEL, "-n", 5, "--kernel", name, "--overwrite")
+        assert ended.code == 2
+        assert words in ended.err
+
+
 def test_sample_of_a_joint_names_its_parts(work, capsys):
     io.save(ex.load(MODEL).joint, "joint.energax")
     assert call(capsys, "sample", "joint.energax", "-n", 8, "--quiet") == (0, "", "")

@@ -24,6 +24,20 @@ from energax.cli._common import (
 )
 from energax.io._aside import written_aside
 
+_KERNELS = {
+    "block-gibbs": ex.BlockGibbs,
+    "discrete-langevin": ex.DiscreteLangevin,
+    "gibbs": ex.Gibbs,
+    "gibbs-with-gradients": ex.GibbsWithGradients,
+    "hmc": ex.HMC,
+    "mala": ex.MALA,
+    "nuts": ex.NUTS,
+    "packed-gibbs": ex.PackedGibbs,
+    "random-walk": ex.RandomWalkMetropolis,
+    "swendsen-wang": ex.SwendsenWang,
+    "wolff": ex.Wolff,
+}
+
 
 def sample(
     model: ModelFile,
@@ -31,6 +45,10 @@ def sample(
     chains: Annotated[int, typer.Option(help="Chains side by side.")] = 100,
     warmup: Annotated[int, typer.Option(help="Steps thrown away first.")] = 1000,
     thin: Annotated[int, typer.Option(help="Steps from one kept draw to the next.")] = 10,
+    kernel: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(_KERNELS)} (default: what suits the model)."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="An .npz file (default: MODEL-samples.npz).")
     ] = None,
@@ -48,9 +66,19 @@ def sample(
     check_output(path, overwrite=overwrite, suffixes=(".npz",))
     check_at_least(1, n=n, chains=chains, thin=thin)
     check_at_least(0, warmup=warmup)
+    if kernel is not None and kernel not in _KERNELS:
+        raise ValueError(f"--kernel must be one of {', '.join(_KERNELS)}, got {kernel!r}")
     energy, _ = load_model(model)
     check_memory(n * n_entries(energy), f"{n} draws")
-    draws = ex.sample(energy, n, key=ex.key(seed), chains=chains, warmup=warmup, thin=thin)
+    draws = ex.sample(
+        energy,
+        n,
+        key=ex.key(seed),
+        kernel=None if kernel is None else _KERNELS[kernel](),
+        chains=chains,
+        warmup=warmup,
+        thin=thin,
+    )
     x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
     arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in x.items()}
     arrays["energy"] = np.asarray(draws.energy)
