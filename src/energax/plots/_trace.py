@@ -1,0 +1,72 @@
+"""One number along every chain."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from energax.plots._style import BLUE, GREEN, ORANGE, SOFT, VERMILLION, WIDTH, dress, new_figure
+from energax.sampling import Draws
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+_COLOURS = (BLUE, GREEN, ORANGE, SOFT)
+_MOST = 16
+
+
+def trace(
+    draws: Draws, coordinate: int | tuple[int, ...] | None = None, *, width: float = WIDTH
+) -> "matplotlib.figure.Figure":
+    """The energy, or one coordinate of x, along every chain: chains that mix look alike.
+
+    Up to 16 chains are drawn. Those that met an energy which is not finite come first, in red.
+
+    **Arguments:**
+
+    - `draws`: what `sample` returned.
+    - `coordinate`: which entry of x, an index into its shape; the energy if `None`.
+    - `width`: in inches.
+
+    **Raises:** `ValueError` if there is no such coordinate, or x was not kept as one array;
+    `ImportError` if matplotlib is missing.
+
+    ```python
+    import energax as ex
+    from energax.plots import trace
+
+    banana = ex.Banana()
+    draws = ex.sample(banana, 80, key=ex.key(0), kernel=ex.MALA(), chains=4, warmup=20)
+    figure = trace(draws, coordinate=1)
+    ```
+    """
+    values, label = _values(draws, coordinate)
+    broken = ~np.isfinite(np.asarray(draws.energy)).all(1)
+    order = np.argsort(~broken, kind="stable")[:_MOST]
+    figure = new_figure(width, 2.5)
+    axes = figure.add_subplot()
+    steps = np.arange(values.shape[1])
+    for i, chain in enumerate(order):
+        colour = VERMILLION if broken[chain] else _COLOURS[i % len(_COLOURS)]
+        axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.75)
+    n = len(values)
+    shown = f"{n} chains" if n <= _MOST else f"{_MOST} of {n} chains"
+    failed = f", {int(broken.sum())} not finite" if broken.any() else ""
+    dress(axes, x="draw", y=label, title=shown + failed)
+    axes.margins(x=0.01)
+    return figure
+
+
+def _values(draws: Draws, coordinate: int | tuple[int, ...] | None) -> tuple[np.ndarray, str]:
+    if coordinate is None:
+        return np.asarray(draws.energy), "E (nats)"
+    if draws.x is None or isinstance(draws.x, dict):
+        raise ValueError("coordinate needs draws of x kept as one array: leave it out for E")
+    x = np.asarray(draws.x)
+    index = (coordinate,) if isinstance(coordinate, int | np.integer) else tuple(coordinate)
+    shape = x.shape[2:]
+    inside = len(index) == len(shape) and all(
+        -n <= i < n for i, n in zip(index, shape, strict=True)
+    )
+    if not inside:
+        raise ValueError(f"coordinate must be an index into shape {shape}, got {coordinate!r}")
+    return x[(slice(None), slice(None), *index)], f"x[{', '.join(map(str, index))}]"

@@ -1,0 +1,75 @@
+"""Figures of chains: what is drawn, and what is refused."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import energax as ex
+from energax.kernels import LadderReport
+from energax.plots import density_under_chains, ladder, trace
+from energax.plots._style import VERMILLION
+
+RNG = np.random.default_rng(0)
+DRAWS = ex.Draws(
+    jnp.asarray(RNG.normal(size=(3, 20, 2)).astype(np.float32)),
+    jnp.asarray(RNG.normal(size=(3, 20)).astype(np.float32)),
+    jnp.ones(3),
+    method="HMC",
+)
+
+
+def test_a_trace_has_a_line_a_chain(as_users_call):
+    (axes,) = trace(DRAWS).axes
+    assert axes.get_ylabel() == "E (nats)"
+    for line, chain in zip(axes.lines, DRAWS.energy, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), chain)
+    (axes,) = trace(DRAWS, 1).axes
+    np.testing.assert_array_equal(axes.lines[2].get_ydata(), DRAWS.x[2, :, 1])
+
+
+def test_a_failed_chain_is_red_and_first(as_users_call):
+    energy = np.array(DRAWS.energy)
+    energy[2, 7] = np.nan
+    (axes,) = trace(dataclasses.replace(DRAWS, energy=jnp.asarray(energy))).axes
+    assert [line.get_color() == VERMILLION for line in axes.lines] == [True, False, False]
+    assert axes.get_title(loc="left") == "3 chains, 1 not finite"
+
+
+@pytest.mark.parametrize("coordinate", [2, -3, (0, 1), ()])
+def test_a_coordinate_that_is_not_there(coordinate, as_users_call):
+    with pytest.raises(ValueError, match=r"an index into shape \(2,\), got"):
+        trace(DRAWS, coordinate)
+
+
+def test_the_density_lies_under_the_draws(as_users_call):
+    energy = ex.Gaussian(np.zeros(2), 1.0)
+    (axes,) = density_under_chains(energy, DRAWS, low=-2.0, high=[2.0, 3.0], n_points=21).axes
+    (image,) = axes.images
+    assert image.get_extent() == [-2.0, 2.0, -2.0, 3.0]
+    shown = np.asarray(image.get_array())
+    assert shown.max() == pytest.approx(1.0)
+    assert np.unravel_index(shown.argmax(), shown.shape) == (8, 10)
+    assert len(axes.lines) == 1 + 2
+    np.testing.assert_array_equal(axes.lines[2].get_xdata(), DRAWS.x[1, :, 0])
+    with pytest.raises(ValueError, match="low must lie below high"):
+        density_under_chains(energy, DRAWS, low=3.0, high=2.0)
+    flat = dataclasses.replace(DRAWS, x=DRAWS.x[..., 0])
+    with pytest.raises(ValueError, match=r"x has shape \(2,\)"):
+        density_under_chains(energy, flat)
+
+
+def test_a_ladder_shows_its_rungs_and_swaps(as_users_call):
+    report = LadderReport(
+        betas=np.array([0.1, 0.4, 1.0]),
+        swap_rates=np.array([0.7, 0.5]),
+        barrier=np.array([0.0, 0.3, 0.8]),
+        round_trips=np.array([3, 4]),
+        n_steps=100,
+    )
+    left, right = ladder(report).axes
+    np.testing.assert_array_equal(left.lines[0].get_xdata(), report.betas)
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), report.barrier)
+    assert [bar.get_height() for bar in right.patches] == [0.7, 0.5]
+    assert right.get_title(loc="left") == "7 round trips"
