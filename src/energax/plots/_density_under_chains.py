@@ -30,8 +30,7 @@ def density_under_chains(
     n_points: int = 200,
     width: float = WIDTH,
 ) -> "matplotlib.figure.Figure":
-    """exp(-E) over a rectangle in grey, all draws as dots, and the last 100 draws of a few chains as
-    paths.
+    """exp(-E) over a rectangle in grey, all draws as dots, the last 100 of a few chains as paths.
 
     Modes that no dot lies on were never found.
 

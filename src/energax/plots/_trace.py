@@ -40,7 +40,7 @@ def trace(
     ```
     """
     values, label = _values(draws, coordinate)
-    broken = ~np.isfinite(np.asarray(draws.energy)).all(1)
+    broken = np.asarray([not np.isfinite(chain).all() for chain in np.asarray(draws.energy)])
     order = np.argsort(~broken, kind="stable")[:_MOST]
     figure = new_figure(width, 2.5)
     axes = figure.add_subplot()
