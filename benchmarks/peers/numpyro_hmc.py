@@ -1,4 +1,10 @@
-"""NumPyro's HMC and NUTS, chains vectorised, with settings that are given and with its warm-up."""
+"""NumPyro's HMC and NUTS, chains vectorised, with settings that are given and with its warm-up.
+
+`MCMC.run` compiles its loop anew whenever it is called, so each whole run is under one `jax.jit`
+here, and compiled once.
+"""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,35 +41,46 @@ def make_tasks(settings: dict) -> Tasks:
         )
 
     def task(kernel, warmup, x):
-        made: dict[int, MCMC] = {}
+        @partial(jax.jit, static_argnums=1)
+        def draws(key, steps):
+            mcmc = runner(kernel(), warmup, steps, x)
+            mcmc.run(key, init_params=x)
+            return mcmc.get_samples(group_by_chain=True)
 
-        def run(steps: int) -> dict:
-            # One runner for each number of draws: it keeps what it has compiled.
-            made.setdefault(steps, runner(kernel, warmup, steps, x))
-            made[steps].run(next(keys), init_params=x)
-            return {"x": jax.block_until_ready(made[steps].get_samples(group_by_chain=True))}
+        return lambda steps: {"x": jax.block_until_ready(draws(next(keys), steps))}
 
-        return run
+    @jax.jit
+    def walk_funnel(key, state):
+        mcmc = runner(NUTS(potential_fn=on_funnel), warmup, chunk, wide)
+        if state is not None:
+            # A kernel is set up by its first run, which XLA leaves out: nothing uses its draws.
+            mcmc.run(key, init_params=wide)
+            mcmc.post_warmup_state = state
+        mcmc.run(key, init_params=wide)
+        return mcmc.last_state, mcmc.get_samples(group_by_chain=True)[..., 0]
 
-    on_the_funnel = runner(NUTS(potential_fn=on_funnel), warmup, chunk, wide)
+    warm: list = [None]
 
     def run_funnel(chunks: int) -> dict:
-        if on_the_funnel.last_state is None:
-            on_the_funnel.run(next(keys), init_params=wide)
+        if warm[0] is None:
+            warm[0], _ = walk_funnel(next(keys), None)
         seen = []
         for _ in range(chunks):
-            on_the_funnel.post_warmup_state = on_the_funnel.last_state
-            on_the_funnel.run(next(keys))
-            seen.append(on_the_funnel.get_samples(group_by_chain=True)[..., 0])
+            warm[0], v = walk_funnel(next(keys), warm[0])
+            seen.append(v)
         return {"v": jnp.concatenate(jax.block_until_ready(seen), 1)}
 
+    def hmc(**more):
+        return lambda: HMC(potential_fn=on_gaussian, trajectory_length=length, **more)
+
+    def nuts(**more):
+        return lambda: NUTS(potential_fn=on_gaussian, **more)
+
     return {
-        "HMC": task(HMC(potential_fn=on_gaussian, trajectory_length=length, **given), 0, start),
-        "NUTS": task(NUTS(potential_fn=on_gaussian, **given), 0, start),
-        "tuned HMC": task(
-            HMC(potential_fn=on_gaussian, trajectory_length=length), warmup, 2 * start
-        ),
-        "tuned NUTS": task(NUTS(potential_fn=on_gaussian), warmup, 2 * start),
+        "HMC": task(hmc(**given), 0, start),
+        "NUTS": task(nuts(**given), 0, start),
+        "tuned HMC": task(hmc(), warmup, 2 * start),
+        "tuned NUTS": task(nuts(), warmup, 2 * start),
         "funnel": run_funnel,
     }
 
