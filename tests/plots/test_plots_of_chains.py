@@ -34,13 +34,40 @@ def test_a_failed_chain_is_red_and_first(as_users_call):
     energy[2, 7] = np.nan
     (axes,) = trace(dataclasses.replace(DRAWS, energy=jnp.asarray(energy))).axes
     assert [line.get_color() == VERMILLION for line in axes.lines] == [True, False, False]
-    assert axes.get_title(loc="left") == "3 chains, 1 not finite"
+    assert axes.get_title(loc="left") == "3 chains, 1 failed"
 
 
-@pytest.mark.parametrize("coordinate", [2, -3, (0, 1), ()])
+@pytest.mark.parametrize("coordinate", [2, -3, (0, 1), (), 1.5, (1.0,), True])
 def test_a_coordinate_that_is_not_there(coordinate, as_users_call):
     with pytest.raises(ValueError, match=r"an index into shape \(2,\), got"):
         trace(DRAWS, coordinate)
+
+
+def test_a_chain_whose_x_failed_is_red_too(as_users_call):
+    x = DRAWS.x.at[1, 3, 0].set(jnp.nan)
+    (axes,) = trace(dataclasses.replace(DRAWS, x=x)).axes
+    assert [line.get_color() == VERMILLION for line in axes.lines] == [True, False, False]
+
+
+def test_what_cannot_be_drawn_under_chains_is_refused(as_users_call):
+    energy = ex.Gaussian(np.zeros(2), 1.0)
+    for options, words in (
+        ({"n_points": 0}, "n_points"),
+        ({"n_chains": -1}, "n_chains"),
+        ({"low": [0.0, 1.0, 2.0]}, "low must be one or two finite numbers"),
+        ({"high": np.inf}, "high must be one or two finite numbers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            density_under_chains(energy, DRAWS, **options)
+    with pytest.raises(ValueError, match="over two real entries"):
+        density_under_chains(ex.Gaussian(np.zeros(3), 1.0), DRAWS)
+    lost = dataclasses.replace(DRAWS, x=jnp.full_like(DRAWS.x, jnp.nan))
+    with pytest.raises(ValueError, match="no draw is finite"):
+        density_under_chains(energy, lost)
+    with pytest.raises(ValueError, match="coordinate needs draws of x"):
+        trace(dataclasses.replace(DRAWS, x={"a": DRAWS.x}), 0)
+    with pytest.raises(ValueError, match="ladder needs a LadderReport"):
+        ladder(3)  # pyright: ignore
 
 
 def test_the_density_lies_under_the_draws(as_users_call):

@@ -9,7 +9,9 @@ from jaxtyping import ArrayLike
 
 from energax.energies import AbstractEnergy
 from energax.plots._style import BLUE, GREEN, ORANGE, VERMILLION, WIDTH, dress, new_figure
+from energax.random import as_count
 from energax.sampling import Draws
+from energax.spaces import Box, Real
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -57,25 +59,32 @@ def density_under_chains(
     """
     if draws.x is None or isinstance(draws.x, dict) or np.shape(draws.x)[2:] != (2,):
         raise ValueError("density_under_chains needs draws whose x has shape (2,)")
+    if not isinstance(energy.space, Real | Box) or energy.space.shape != (2,):
+        raise ValueError(f"the energy must be over two real entries, got {energy.space}")
+    n_points, n_chains = as_count(n_points, "n_points", least=2), as_count(n_chains, "n_chains")
     x = np.asarray(draws.x)
     dots = x.reshape(-1, 2)
     dots = dots[np.isfinite(dots).all(1)]
+    if not dots.size:
+        raise ValueError("no draw is finite: there is nothing to show")
     margin = 0.1 * np.ptp(dots, axis=0) + 1e-3
-    low = np.broadcast_to(dots.min(0) - margin if low is None else np.asarray(low), (2,))
-    high = np.broadcast_to(dots.max(0) + margin if high is None else np.asarray(high), (2,))
+    low = _corner(dots.min(0) - margin if low is None else low, "low")
+    high = _corner(dots.max(0) + margin if high is None else high, "high")
     if not (low < high).all():
         raise ValueError(f"low must lie below high, got {low.tolist()} and {high.tolist()}")
     axis = [np.linspace(a, b, n_points) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axis, indexing="xy"), -1)
     level = jax.vmap(jax.vmap(energy.energy))(jnp.asarray(grid, energy.space.structure.dtype))
     level = np.asarray(level, np.float64)
-    density = np.exp(np.nanmin(level) - level)
+    if not np.isfinite(level).any():
+        raise ValueError("E is nowhere finite in the rectangle: choose other corners")
+    density = np.exp(level[np.isfinite(level)].min() - level)
     figure = new_figure(width, 0.75 * width)
     axes = figure.add_subplot()
     box = (low[0], high[0], low[1], high[1])
     # The root shows the outskirts as well.
-    axes.imshow(np.sqrt(density), origin="lower", extent=box, cmap="Greys", aspect="auto")
-    axes.plot(*dots.T, ".", color=BLUE, markersize=1.5, alpha=0.25, markeredgewidth=0)
+    axes.imshow(np.sqrt(density), origin="lower", extent=box, cmap="Greys", vmax=2.0, aspect="auto")
+    axes.plot(*dots.T, ".", color=BLUE, markersize=2.5, alpha=0.6, markeredgewidth=0)
     for chain, colour in zip(x[:n_chains], _COLOURS * len(x), strict=False):
         axes.plot(*chain[-_PATH:].T, color=colour, linewidth=0.5, alpha=0.7)
     paths = min(n_chains, len(x))
@@ -84,3 +93,10 @@ def density_under_chains(
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     return figure
+
+
+def _corner(value: ArrayLike, name: str) -> np.ndarray:
+    corner = np.asarray(value, np.float64)
+    if corner.shape not in ((), (2,)) or not np.isfinite(corner).all():
+        raise ValueError(f"{name} must be one or two finite numbers, got {value!r}")
+    return np.broadcast_to(corner, (2,))

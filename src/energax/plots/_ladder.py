@@ -22,7 +22,7 @@ def ladder(report: LadderReport, *, width: float = WIDTH) -> "matplotlib.figure.
     - `report`: of `energax.kernels.ladder_report(draws.kernel, draws.states)`.
     - `width`: in inches.
 
-    **Raises:** `ImportError` if matplotlib is missing.
+    **Raises:** `ValueError` if it is something else; `ImportError` if matplotlib is missing.
 
     ```python
     import energax as ex
@@ -35,7 +35,11 @@ def ladder(report: LadderReport, *, width: float = WIDTH) -> "matplotlib.figure.
     figure = ladder(ladder_report(draws.kernel, draws.states))
     ```
     """
+    if not isinstance(report, LadderReport):
+        raise ValueError(f"ladder needs a LadderReport, got {type(report).__name__}")
     figure, (left, right) = panels(2, width, 2.5)
+    from matplotlib.ticker import MaxNLocator
+
     betas = np.asarray(report.betas)
     left.plot(betas, report.barrier, "o-", color=BLUE, markersize=3, linewidth=1.0)
     dress(left, x="beta", y="barrier up to here", title=f"{len(betas)} rungs")
@@ -46,5 +50,5 @@ def ladder(report: LadderReport, *, width: float = WIDTH) -> "matplotlib.figure.
     right.set_ylim(0, 1)
     trips = int(np.sum(report.round_trips))
     dress(right, x="pair, from hot to cold", y="swap rate", title=f"{trips:,} round trips")
-    right.set_xticks(pairs)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

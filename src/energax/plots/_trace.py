@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from energax.plots._style import BLUE, GREEN, ORANGE, SOFT, VERMILLION, WIDTH, dress, new_figure
+from energax.plots._style import BLUE, FAINT, GREEN, SOFT, VERMILLION, WIDTH, dress, new_figure
 from energax.sampling import Draws
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-_COLOURS = (BLUE, GREEN, ORANGE, SOFT)
+_COLOURS = (BLUE, GREEN, SOFT, FAINT)
 _MOST = 16
 
 
@@ -19,7 +19,8 @@ def trace(
 ) -> "matplotlib.figure.Figure":
     """The energy, or one coordinate of x, along every chain: chains that mix look alike.
 
-    Up to 16 chains are drawn. Those that met an energy which is not finite come first, in red.
+    Up to 16 chains are drawn, the failed ones (`draws.healthy` is false) first, in red and above the
+    others.
 
     **Arguments:**
 
@@ -40,17 +41,20 @@ def trace(
     ```
     """
     values, label = _values(draws, coordinate)
-    broken = np.asarray([not np.isfinite(chain).all() for chain in np.asarray(draws.energy)])
+    broken = np.logical_not(draws.healthy)
     order = np.argsort(~broken, kind="stable")[:_MOST]
     figure = new_figure(width, 2.5)
     axes = figure.add_subplot()
-    steps = np.arange(values.shape[1])
+    # Of a summarised run fewer energies are kept than there were draws.
+    apart = draws.n / draws.energy.size
+    steps = apart * np.arange(values.shape[1])
     for i, chain in enumerate(order):
         colour = VERMILLION if broken[chain] else _COLOURS[i % len(_COLOURS)]
-        axes.plot(steps, values[chain], color=colour, linewidth=0.7, alpha=0.75)
+        style = {"alpha": 1.0, "zorder": 3} if broken[chain] else {"alpha": 0.75}
+        axes.plot(steps, values[chain], color=colour, linewidth=0.7, **style)
     n = len(values)
     shown = f"{n} chains" if n <= _MOST else f"{_MOST} of {n} chains"
-    failed = f", {int(broken.sum())} not finite" if broken.any() else ""
+    failed = f", {int(broken.sum())} failed" if broken.any() else ""
     dress(axes, x="draw", y=label, title=shown + failed)
     axes.margins(x=0.01)
     return figure
@@ -62,10 +66,13 @@ def _values(draws: Draws, coordinate: int | tuple[int, ...] | None) -> tuple[np.
     if draws.x is None or isinstance(draws.x, dict):
         raise ValueError("coordinate needs draws of x kept as one array: leave it out for E")
     x = np.asarray(draws.x)
-    index = (coordinate,) if isinstance(coordinate, int | np.integer) else tuple(coordinate)
+    index = coordinate if isinstance(coordinate, tuple) else (coordinate,)
     shape = x.shape[2:]
-    inside = len(index) == len(shape) and all(
-        -n <= i < n for i, n in zip(index, shape, strict=True)
+    whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in index)
+    inside = (
+        whole
+        and len(index) == len(shape)
+        and all(-n <= i < n for i, n in zip(index, shape, strict=True))
     )
     if not inside:
         raise ValueError(f"coordinate must be an index into shape {shape}, got {coordinate!r}")
