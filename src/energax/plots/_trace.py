@@ -19,7 +19,7 @@ def trace(
 ) -> "matplotlib.figure.Figure":
     """The energy, or one coordinate of x, along every chain: chains that mix look alike.
 
-    Up to 16 chains are drawn, the failed ones (`draws.healthy` is false) first, in red and above the
+    Up to 16 chains are drawn, the failed ones (`draws.healthy` is false) first, in red, above the
     others.
 
     **Arguments:**
