@@ -9,7 +9,6 @@ from energax.kernels._base import AbstractTunableKernel as AbstractTunableKernel
 from energax.kernels._base import Info as Info
 from energax.kernels._block_gibbs import BlockGibbs as BlockGibbs
 from energax.kernels._chains import energies_of as energies_of
-from energax.kernels._chains import n_chains_of as n_chains_of
 from energax.kernels._chains import refresh_chains as refresh_chains
 from energax.kernels._chains import retemper_chains as retemper_chains
 from energax.kernels._chains import start_chains as start_chains

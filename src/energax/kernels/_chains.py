@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
@@ -92,8 +91,3 @@ def terms_of(energy: AbstractEnergy, states: Any) -> Any:
     if isinstance(states, AbstractTermsState):
         return states.terms
     return jax.vmap(energy.terms)(states.x)
-
-
-def n_chains_of(states: Any) -> int:
-    """How many chains there are."""
-    return jnp.shape(jax.tree.leaves(states.x)[0])[0]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, Ising, Potts, unfreeze
 from energax.energies._parameters import is_traced
-from energax.energies.algebra import Conditioned, ConditionedBlocked
+from energax.energies.algebra import AbstractConditioned
 from energax.energies.graphs import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
 from energax.kernels._base import AbstractKernelState
@@ -132,7 +132,7 @@ def connected(
 
 def _model(energy: AbstractEnergy) -> Ising | Potts | None:
     model = unfreeze(energy)
-    if isinstance(model, Conditioned | ConditionedBlocked):
+    if isinstance(model, AbstractConditioned):
         return _model(model.inner)
     return graph_model(model)
 

@@ -9,25 +9,21 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
-from energax.kernels._adaptation import adapted, as_fraction, as_inverse_mass, spread_over
-from energax.kernels._base import AbstractTunableKernel, Info
-from energax.kernels._chains import walk
-from energax.kernels._coordinates import require_continuous
+from energax.kernels._adaptation import as_fraction, as_inverse_mass, spread_over
+from energax.kernels._base import Info
+from energax.kernels._gradient_kernel import AbstractGradientKernel
 from energax.kernels._gradient_state import (
     DIVERGED,
     GradientState,
     completed,
     failed,
     log_density_in,
-    state_at,
-    state_of,
 )
 from energax.kernels._hamiltonian import kinetic_gain, leapfrog, metric_of
 from energax.random import as_count
-from energax.spaces import State
 
 
-class HMC(AbstractTunableKernel):
+class HMC(AbstractGradientKernel):
     """Hamiltonian Monte Carlo: a new momentum, `n_leapfrog` steps of its dynamics, and the test of
     Metropolis at their end.
 
@@ -91,13 +87,6 @@ class HMC(AbstractTunableKernel):
         self.target_acceptance = as_fraction(target_acceptance, "target_acceptance")
         self.adapt = bool(adapt)
 
-    def check(self, energy: AbstractEnergy) -> None:
-        require_continuous(self, energy)
-        spread_over(self.inverse_mass, energy)
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> GradientState:
-        return state_of(energy, x)
-
     def step(
         self, energy: AbstractEnergy, state: GradientState, key: Key[Array, ""]
     ) -> tuple[GradientState, Info]:
@@ -130,16 +119,3 @@ class HMC(AbstractTunableKernel):
             jnp.where(visible, end.logdensity_grad, new.logdensity_grad),
         )
         return kept, Info(info.acceptance_rate, kept.energy)
-
-    def refresh(self, energy: AbstractEnergy, state: GradientState) -> GradientState:
-        return state_at(energy, state.position)
-
-    def energy_at(self, energy: AbstractEnergy, state: GradientState) -> Float[Array, ""]:
-        return state.energy
-
-    def tune(
-        self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
-    ) -> tuple["HMC", Any]:
-        if self.adapt:
-            return adapted(energy, self, states, n_steps, key)
-        return self, walk(energy, self, states, n_steps, key)

@@ -1,6 +1,6 @@
 """MALA: a Langevin step as a proposal, accepted by the test of Metropolis and Hastings."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -9,10 +9,10 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
-from energax.kernels._adaptation import adapted, as_fraction, as_inverse_mass, spread_over
-from energax.kernels._base import AbstractTunableKernel, Info
-from energax.kernels._chains import walk
-from energax.kernels._coordinates import free_entries, holds_entries, require_continuous
+from energax.kernels._adaptation import as_fraction, as_inverse_mass, spread_over
+from energax.kernels._base import Info
+from energax.kernels._coordinates import free_entries, holds_entries
+from energax.kernels._gradient_kernel import AbstractGradientKernel
 from energax.kernels._gradient_state import (
     DIVERGED,
     GradientState,
@@ -20,14 +20,11 @@ from energax.kernels._gradient_state import (
     completed,
     failed,
     log_density_in,
-    state_at,
-    state_of,
 )
 from energax.random import bernoulli
-from energax.spaces import State
 
 
-class MALA(AbstractTunableKernel):
+class MALA(AbstractGradientKernel):
     """The Metropolis-adjusted Langevin algorithm: one gradient a step, exact.
 
     With step size h and diagonal preconditioner S it proposes
@@ -86,13 +83,6 @@ class MALA(AbstractTunableKernel):
         self.target_acceptance = as_fraction(target_acceptance, "target_acceptance")
         self.adapt = bool(adapt)
 
-    def check(self, energy: AbstractEnergy) -> None:
-        require_continuous(self, energy)
-        spread_over(self.inverse_mass, energy)
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> GradientState:
-        return state_of(energy, x)
-
     def step(
         self, energy: AbstractEnergy, state: GradientState, key: Key[Array, ""]
     ) -> tuple[GradientState, Info]:
@@ -120,16 +110,3 @@ class MALA(AbstractTunableKernel):
         new = completed(energy, proposal, log_density, gradient)
         kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
         return kept, Info(probability, kept.energy)
-
-    def refresh(self, energy: AbstractEnergy, state: GradientState) -> GradientState:
-        return state_at(energy, state.position)
-
-    def energy_at(self, energy: AbstractEnergy, state: GradientState) -> Float[Array, ""]:
-        return state.energy
-
-    def tune(
-        self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
-    ) -> tuple["MALA", Any]:
-        if self.adapt:
-            return adapted(energy, self, states, n_steps, key)
-        return self, walk(energy, self, states, n_steps, key)

@@ -176,7 +176,7 @@ def unbiased(
     if base is not None and not isinstance(base, AbstractTractable):
         raise ValueError(f"base must be an energy with exact draws, got {type(base).__name__}")
     like = eqx.filter_eval_shape(f, energy.space.structure)
-    if not hasattr(like, "shape"):
+    if not isinstance(like, jax.ShapeDtypeStruct):
         raise ValueError(f"f must return one array, got {like!r}")
     plan = _Plan(*(jnp.asarray(each, jnp.int32) for each in (k, m, lag, max_steps)))
     pairs = _pairs(energy, kernel, f, base, plan, key, n=replicates)

@@ -1,5 +1,6 @@
 """New models made of old ones, with a table of rules by which structure survives."""
 
+from energax.energies.algebra._conditioned import AbstractConditioned as AbstractConditioned
 from energax.energies.algebra._conditioned import Conditioned as Conditioned
 from energax.energies.algebra._conditioned import ConditionedBlocked as ConditionedBlocked
 from energax.energies.algebra._conditioned import ConditionedParts as ConditionedParts

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,50 +16,43 @@ from energax.energies.algebra._rules import CONDITION, find
 from energax.spaces import AbstractSpace, Binary, Clamped, Count, Joint, Spin, State
 
 
-class Conditioned(AbstractEnergy):
+class AbstractConditioned(AbstractEnergy):
     """p(x outside the mask | x inside it): states keep their full shape, observed values held."""
+
+    inner: eqx.AbstractVar[AbstractEnergy]
+    values: eqx.AbstractVar[State]
+    mask: eqx.AbstractVar[Bool[Array, "..."]]
+
+    fixed: ClassVar[tuple[str, ...]] = ("values", "mask")
+
+    @property
+    def space(self) -> AbstractSpace:
+        return Clamped(self.inner.space, self.values, self.mask)
+
+    def energy(self, x: State) -> Float[Array, ""]:
+        return self.inner.energy(self.space.clamp(x))
+
+    def terms(self, x: State) -> Any:
+        return self.inner.terms(self.space.clamp(x))
+
+    def energy_of(self, terms: Any) -> Float[Array, ""]:
+        return self.inner.energy_of(terms)
+
+
+class Conditioned(AbstractConditioned):
+    """An energy of which some entries are observed."""
 
     inner: AbstractEnergy
     values: State
     mask: Bool[Array, "..."]
 
-    fixed: ClassVar[tuple[str, ...]] = ("values", "mask")
 
-    @property
-    def space(self) -> AbstractSpace:
-        return Clamped(self.inner.space, self.values, self.mask)
-
-    def energy(self, x: State) -> Float[Array, ""]:
-        return self.inner.energy(self.space.clamp(x))
-
-    def terms(self, x: State) -> Any:
-        return self.inner.terms(self.space.clamp(x))
-
-    def energy_of(self, terms: Any) -> Float[Array, ""]:
-        return self.inner.energy_of(terms)
-
-
-class ConditionedBlocked(AbstractBlocked):
+class ConditionedBlocked(AbstractConditioned, AbstractBlocked):
     """The same of an energy that redraws itself in blocks: so does what is left of it."""
 
     inner: AbstractBlocked
     values: State
     mask: Bool[Array, "..."]
-
-    fixed: ClassVar[tuple[str, ...]] = ("values", "mask")
-
-    @property
-    def space(self) -> AbstractSpace:
-        return Clamped(self.inner.space, self.values, self.mask)
-
-    def energy(self, x: State) -> Float[Array, ""]:
-        return self.inner.energy(self.space.clamp(x))
-
-    def terms(self, x: State) -> Any:
-        return self.inner.terms(self.space.clamp(x))
-
-    def energy_of(self, terms: Any) -> Float[Array, ""]:
-        return self.inner.energy_of(terms)
 
     def sweep(self, x: State, key: Key[Array, ""], held: Bool[Array, "..."] | None = None) -> State:
         mask = self.mask if held is None else self.mask | held

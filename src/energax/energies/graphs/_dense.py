@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from energax.energies.graphs._graph import Graph
-from energax.energies.graphs._sites import Sites
+from energax.energies.graphs._site_rule import SiteRule
 
 _WIDTH = 32
 """Nodes a block: what is added between them is small beside the product."""
 
 
 def sweep_dense(
-    sites: Sites,
+    rule: SiteRule,
     graph: Graph,
     coupling: Array,
     field: Array,
@@ -33,7 +33,7 @@ def sweep_dense(
     more = n_blocks * width - n
     # The same at every step: XLA moves it out of a loop of steps.
     matrix = coupling_matrix(graph, coupling, n + more)
-    padded = jnp.pad(x, (0, more), constant_values=sites.nothing)
+    padded = jnp.pad(x, (0, more), constant_values=rule.nothing)
     field = jnp.broadcast_to(field, (*field.shape[:-1], n))
     field = jnp.pad(field, [(0, 0)] * (field.ndim - 1) + [(0, more)])
     still = jnp.arange(n + more) >= n
@@ -44,15 +44,15 @@ def sweep_dense(
             return jax.lax.dynamic_slice_in_dim(a, index * width, width, axis)
 
         rows = part(matrix, 0)
-        total = jnp.matmul(sites.message(padded), rows.T) + part(field)
+        total = jnp.matmul(rule.message(padded), rows.T) + part(field)
         key_block = jax.random.fold_in(key, index)
 
         def node(total: Array, each: Any) -> tuple[Array, Array]:
             place, old, row, stays = each
             here = jax.lax.dynamic_index_in_dim(total, place, total.ndim - 1, keepdims=False)
             uniform = jax.random.uniform(jax.random.fold_in(key_block, place), (), total.dtype)
-            new = jnp.where(stays, old, sites.draw(here, uniform))
-            change = sites.message(new) - sites.message(old)
+            new = jnp.where(stays, old, rule.draw(here, uniform))
+            change = rule.message(new) - rule.message(old)
             row = row.reshape((1,) * change.ndim + row.shape)
             return total + change[..., None] * row, new
 

@@ -37,6 +37,10 @@ class Factor:
 
 
 def numbers_of_states(n_states: Any, shape: tuple[int, ...]) -> tuple[int, np.ndarray | None]:
+    """The largest number of states, and that of each variable, flat, where they differ.
+
+    **Raises:** `ValueError` unless `n_states` is a positive integer or an array of them of `shape`.
+    """
     if isinstance(n_states, int | np.integer):
         return as_count(n_states, "n_states"), None
     try:
@@ -120,6 +124,8 @@ def _check_variables(variables: np.ndarray, n: int, name: str) -> None:
 def check_group(
     variables: np.ndarray, table: np.ndarray, sizes: np.ndarray, name: str, n: int
 ) -> None:
+    """Raise `ValueError` unless `variables`, shape (factors, arity), and `table`, shape (factors
+    or 1, *states), fit each other and `n` variables of `sizes` states each."""
     if variables.ndim != 2 or variables.dtype.kind not in "iu":
         raise ValueError(f"{name}: variables must be integers of shape (factors, arity)")
     _check_variables(variables, n, name)

@@ -10,11 +10,11 @@ from energax.energies._base import AbstractBlocked
 from energax.energies._parameters import finite_array
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
-from energax.energies.graphs._coupled import coupled, scaled_by, summed
+from energax.energies.graphs._couplings import coupled, scaled_by, summed
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import as_graph, check_values, couplings_of
-from energax.energies.graphs._sites import Sites
+from energax.energies.graphs._site_rule import SiteRule
 from energax.energies.graphs._sweeping import sweep
 from energax.spaces import Numbers, Spin
 
@@ -98,7 +98,7 @@ def _drawn(field: Array, uniform: Any) -> Array:
     return jnp.where(up, 1.0, -1.0).astype(field.dtype)
 
 
-_SPINS = Sites(message=lambda s: s, draw=_drawn, nothing=0.0)
+_SPINS = SiteRule(message=lambda s: s, draw=_drawn, nothing=0.0)
 
 
 def _product(a: Ising, b: Ising) -> Ising | None:

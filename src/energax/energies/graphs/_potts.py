@@ -11,11 +11,11 @@ from energax.energies._base import AbstractBlocked
 from energax.energies._parameters import finite_array
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
-from energax.energies.graphs._coupled import coupled, scaled_by, summed
+from energax.energies.graphs._couplings import coupled, scaled_by, summed
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import as_graph, check_values, couplings_of
-from energax.energies.graphs._sites import Sites
+from energax.energies.graphs._site_rule import SiteRule
 from energax.energies.graphs._sweeping import sweep
 from energax.random import as_count
 from energax.spaces import Categorical, Numbers
@@ -94,7 +94,7 @@ class Potts(AbstractBlocked):
         field = jnp.moveaxis(self.field, -1, 0)
         if field.ndim == 1:
             field = field.reshape(-1, *[1] * x.ndim)
-        return sweep(Sites(message, _drawn, -1), self.graph, self.coupling, field, x, key, held)
+        return sweep(SiteRule(message, _drawn, -1), self.graph, self.coupling, field, x, key, held)
 
 
 def _drawn(log_odds: Array, uniform: Any) -> Array:

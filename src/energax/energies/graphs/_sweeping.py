@@ -13,14 +13,14 @@ from energax.energies.graphs._dense import sweep_dense
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
-from energax.energies.graphs._sites import Sites
+from energax.energies.graphs._site_rule import SiteRule
 
 _UNROLLED = 16
 """Up to this degree a node's neighbours are gathered one after the other."""
 
 
 def sweep(
-    sites: Sites,
+    rule: SiteRule,
     graph: Lattice | Graph,
     coupling: Array,
     field: Array,
@@ -34,16 +34,16 @@ def sweep(
     axis of length 1 in place of each of the graph's.
     """
     if isinstance(graph, Lattice) and graph.coloured is None:
-        return _sweep_checkerboard(sites, graph, coupling, field, x, key, held)
+        return _sweep_checkerboard(rule, graph, coupling, field, x, key, held)
     if isinstance(graph, Graph) and graph.is_dense:
-        return sweep_dense(sites, graph, coupling, field, x, key, held)
+        return sweep_dense(rule, graph, coupling, field, x, key, held)
     if isinstance(graph, Graph):
-        return _sweep_blocks(sites, graph, coupling, field, x, key, held)
+        return _sweep_blocks(rule, graph, coupling, field, x, key, held)
     # An odd lattice, as the graph it is.
     assert graph.coloured is not None
     lead = field.shape[: field.ndim - x.ndim]
     new = _sweep_blocks(
-        sites,
+        rule,
         graph.coloured,
         by_edge(graph, per_bond(graph, coupling)) if coupling.ndim else coupling,
         field.reshape(*lead, -1),
@@ -55,7 +55,7 @@ def sweep(
 
 
 def _sweep_checkerboard(
-    sites: Sites,
+    rule: SiteRule,
     lattice: Lattice,
     coupling: Array,
     field: Array,
@@ -68,8 +68,8 @@ def _sweep_checkerboard(
     fields = (field, field) if uniform else split(lattice, field)
     kept = None if held is None else split(lattice, held)
     for colour, key_colour in enumerate(jax.random.split(key, 2)):
-        around = neighbours(lattice, halves[1 - colour], colour, sites.nothing)
-        said = [sites.message(s) for s in around]
+        around = neighbours(lattice, halves[1 - colour], colour, rule.nothing)
+        said = [rule.message(s) for s in around]
         if coupling.ndim == 0:
             total = coupling * sum(said[1:], said[0])
         else:
@@ -78,13 +78,13 @@ def _sweep_checkerboard(
             total = sum(each[1:], each[0])
         total = total + fields[colour]
         uniform = jax.random.uniform(key_colour, halves[0].shape, total.dtype)
-        new = sites.draw(total, uniform)
+        new = rule.draw(total, uniform)
         halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
     return join(lattice, halves[0], halves[1])
 
 
 def _sweep_blocks(
-    sites: Sites,
+    rule: SiteRule,
     graph: Graph,
     coupling: Array,
     field: Array,
@@ -93,7 +93,7 @@ def _sweep_blocks(
     held: Array | None,
 ) -> Array:
     def one(x, key, *model):
-        return _each_block(sites, x, key, *model, chains=())
+        return _each_block(rule, x, key, *model, chains=())
 
     swept = jax.custom_batching.custom_vmap(one)
 
@@ -104,7 +104,7 @@ def _sweep_blocks(
             # Of many chains on one model a node's values stand side by side in memory, and are
             # gathered together: three times as fast as one by one.
             last = lax.optimization_barrier(x.T)
-            last = _each_block(sites, last, keys, *model, chains=(n_chains,))
+            last = _each_block(rule, last, keys, *model, chains=(n_chains,))
             return lax.optimization_barrier(last).T, True
         axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
         return jax.vmap(one, in_axes=axes, axis_size=n_chains)(x, keys, *model), True
@@ -113,7 +113,7 @@ def _sweep_blocks(
 
 
 def _each_block(
-    sites: Sites,
+    rule: SiteRule,
     x: Array,
     keys: Key[Array, "..."],
     coupling: Array,
@@ -125,7 +125,7 @@ def _each_block(
 ) -> Array:
     """Blocks in turn; x of shape (nodes, *chains), keys of shape `chains`."""
     n = len(x)
-    padded = jnp.concatenate([x, jnp.full((1, *chains), sites.nothing, x.dtype)])
+    padded = jnp.concatenate([x, jnp.full((1, *chains), rule.nothing, x.dtype)])
     if coupling.ndim:
         coupling = jnp.append(coupling, jnp.zeros((), coupling.dtype))
     uniform_field = field.shape[-1] == 1
@@ -139,7 +139,7 @@ def _each_block(
             index, (nodes, around, leading) = block
 
             def said(place: Any) -> Array:
-                message = sites.message(padded[around[:, place]])
+                message = rule.message(padded[around[:, place]])
                 if coupling.ndim:
                     return _times(side_by_side(coupling[leading[:, place]]), message)
                 return coupling * message
@@ -152,7 +152,7 @@ def _each_block(
             at = jnp.minimum(nodes, n - 1)
             total = total + side_by_side(field if uniform_field else field[..., at])
             uniform = _uniforms(keys, (level, index), nodes.shape, total.dtype)
-            new = sites.draw(total, uniform)
+            new = rule.draw(total, uniform)
             if held is not None:
                 new = jnp.where(side_by_side(held[at]), padded[nodes], new)
             # Rows that only fill a block up are written nowhere.

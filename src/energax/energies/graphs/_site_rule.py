@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array
 
 
-class Sites(NamedTuple):
+class SiteRule(NamedTuple):
     """What a model's sites are and how they act on each other."""
 
     message: Callable[[Array], Array]
