@@ -1,6 +1,6 @@
 """What MALA, HMC and NUTS have in common: all but the step."""
 
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Key
@@ -39,7 +39,7 @@ class AbstractGradientKernel(AbstractTunableKernel):
 
     def tune(
         self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
-    ) -> tuple[Self, Any]:
+    ) -> tuple["AbstractGradientKernel", Any]:
         if self.adapt:
             return adapted(energy, self, states, n_steps, key)
         return self, walk(energy, self, states, n_steps, key)
