@@ -1,6 +1,6 @@
 """Clusters of equal neighbours: what Swendsen-Wang and Wolff move as one."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from energax.energies._parameters import is_traced
 from energax.energies.algebra import AbstractConditioned
 from energax.energies.graphs import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
-from energax.kernels._base import AbstractKernelState
+from energax.kernels._base import AbstractKernel, AbstractKernelState
 from energax.kernels._graph_models import graph_model
 from energax.random import bernoulli
 from energax.spaces import Clamped, State
@@ -22,6 +22,21 @@ class ClusterState(AbstractKernelState):
     """x alone: clusters are made anew at every step."""
 
     x: State
+
+
+class AbstractClusterKernel(AbstractKernel):
+    """A kernel that moves clusters: all but the step."""
+
+    is_exact: ClassVar[bool] = True
+
+    def check(self, energy: AbstractEnergy) -> None:
+        check_ferromagnet(energy, type(self).__name__)
+
+    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> ClusterState:
+        return ClusterState(energy.space.clamp(x))
+
+    def refresh(self, energy: AbstractEnergy, state: ClusterState) -> ClusterState:
+        return ClusterState(energy.space.clamp(state.x))
 
 
 class Ferromagnet(NamedTuple):

@@ -7,19 +7,19 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
-from energax.kernels._base import AbstractKernel, Info
+from energax.kernels._base import Info
 from energax.kernels._flips import (
+    AbstractFlipKernel,
     FlipState,
     flip_state,
     flipped,
     free_entries,
-    require_two_valued,
 )
 from energax.kernels._metropolis import judged
 from energax.random import bernoulli
 
 
-class DiscreteLangevin(AbstractKernel):
+class DiscreteLangevin(AbstractFlipKernel):
     """All entries are proposed at once, each on its own: a Langevin step between two values.
 
     With g the gradient of log p, x_i goes to its other value y_i with probability
@@ -66,12 +66,6 @@ class DiscreteLangevin(AbstractKernel):
     def is_exact(self) -> bool:
         return self.corrected
 
-    def check(self, energy: AbstractEnergy) -> None:
-        require_two_valued(self, energy)
-
-    def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> FlipState:
-        return flip_state(energy, x)
-
     def step(
         self, energy: AbstractEnergy, state: FlipState, key: Key[Array, ""]
     ) -> tuple[FlipState, Info]:
@@ -95,12 +89,6 @@ class DiscreteLangevin(AbstractKernel):
         new = FlipState(y, proposed, new.terms, new.gains)
         kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
         return kept, Info(probability, kept.energy)
-
-    def refresh(self, energy: AbstractEnergy, state: FlipState) -> FlipState:
-        return flip_state(energy, state.x)
-
-    def energy_at(self, energy: AbstractEnergy, state: FlipState) -> Float[Array, ""]:
-        return state.energy
 
 
 def _log_probability(logits: Array, flip: Array) -> Array:

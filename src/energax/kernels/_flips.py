@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels._base import AbstractKernel, AbstractTermsState
@@ -22,6 +22,22 @@ class FlipState(AbstractTermsState):
     energy: Float[Array, ""]
     terms: Any
     gains: Float[Array, " entries"]
+
+
+class AbstractFlipKernel(AbstractKernel):
+    """A kernel that follows the gradient between two values: all but the step."""
+
+    def check(self, energy: AbstractEnergy) -> None:
+        require_two_valued(self, energy)
+
+    def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> FlipState:
+        return flip_state(energy, x)
+
+    def refresh(self, energy: AbstractEnergy, state: FlipState) -> FlipState:
+        return flip_state(energy, state.x)
+
+    def energy_at(self, energy: AbstractEnergy, state: FlipState) -> Float[Array, ""]:
+        return state.energy
 
 
 def require_two_valued(kernel: AbstractKernel, energy: AbstractEnergy) -> None:

@@ -1,6 +1,6 @@
 """Gibbs: every entry in turn drawn anew, given all the others."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._base import AbstractKernel, Info
-from energax.kernels._metropolis import MetropolisState, evaluated, retempered
+from energax.kernels._base import Info
+from energax.kernels._metropolis import AbstractMetropolis, MetropolisState
 from energax.kernels._sites import Sites, changed, free_sites, sites_of
 from energax.random import categorical
-from energax.spaces import State
 
 
-class Gibbs(AbstractKernel):
+class Gibbs(AbstractMetropolis):
     """Draw one entry x_i from p(x_i | the others), then the next: nothing is refused, and nothing
     has to be known of the energy but its value.
 
@@ -44,8 +43,6 @@ class Gibbs(AbstractKernel):
 
     scan: Literal["sweep", "random"] = eqx.field(static=True, default="sweep")
 
-    is_exact: ClassVar[bool] = True
-
     def __check_init__(self):
         if self.scan not in ("sweep", "random"):
             raise ValueError(f'scan must be "sweep" or "random", got {self.scan!r}')
@@ -58,9 +55,6 @@ class Gibbs(AbstractKernel):
                 f"Gibbs tries every value of an entry, and cannot on this space: {error};"
                 " RandomWalkMetropolis moves on any"
             ) from None
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return evaluated(energy, x)
 
     def step(
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
@@ -111,15 +105,6 @@ class Gibbs(AbstractKernel):
 
             state = jax.lax.fori_loop(0, n_free, body, state)
         return state
-
-    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return evaluated(energy, state.x)
-
-    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return retempered(energy, state)
-
-    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
-        return state.energy
 
 
 def _redrawn(

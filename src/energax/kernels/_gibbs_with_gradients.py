@@ -7,19 +7,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._base import AbstractKernel, Info
+from energax.kernels._base import Info
 from energax.kernels._flips import (
+    AbstractFlipKernel,
     FlipState,
     flip_state,
     flipped,
     free_entries,
-    require_two_valued,
 )
 from energax.kernels._metropolis import judged
 from energax.random import bernoulli, categorical
 
 
-class GibbsWithGradients(AbstractKernel):
+class GibbsWithGradients(AbstractFlipKernel):
     """One entry flips, chosen by what the gradient says its flip would gain; then Metropolis.
 
     With d_i the first-order guess of log p(x with i flipped) - log p(x), entry i is proposed with
@@ -50,12 +50,6 @@ class GibbsWithGradients(AbstractKernel):
 
     is_exact: ClassVar[bool] = True
 
-    def check(self, energy: AbstractEnergy) -> None:
-        require_two_valued(self, energy)
-
-    def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> FlipState:
-        return flip_state(energy, x)
-
     def step(
         self, energy: AbstractEnergy, state: FlipState, key: Key[Array, ""]
     ) -> tuple[FlipState, Info]:
@@ -80,12 +74,6 @@ class GibbsWithGradients(AbstractKernel):
         new = FlipState(y, proposed, new.terms, new.gains)
         kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
         return kept, Info(probability, kept.energy)
-
-    def refresh(self, energy: AbstractEnergy, state: FlipState) -> FlipState:
-        return flip_state(energy, state.x)
-
-    def energy_at(self, energy: AbstractEnergy, state: FlipState) -> Float[Array, ""]:
-        return state.energy
 
 
 def _log_softmax_at(logits: Float[Array, " n"], index: Int[Array, ""]) -> Float[Array, ""]:

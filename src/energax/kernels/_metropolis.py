@@ -23,7 +23,25 @@ class MetropolisState(AbstractTermsState):
     terms: Any
 
 
-class RandomWalkMetropolis(AbstractKernel):
+class AbstractMetropolis(AbstractKernel):
+    """A kernel that keeps a `MetropolisState`: all but the step."""
+
+    is_exact: ClassVar[bool] = True
+
+    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
+        return evaluated(energy, x)
+
+    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return evaluated(energy, state.x)
+
+    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
+        return retempered(energy, state)
+
+    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
+        return state.energy
+
+
+class RandomWalkMetropolis(AbstractMetropolis):
     """The random walk as first taught: perturb x to y; go to y if it is likelier, and with
     probability p(y) / p(x) if it is not.
 
@@ -40,13 +58,8 @@ class RandomWalkMetropolis(AbstractKernel):
 
     step_size: Float[Array, ""]
 
-    is_exact: ClassVar[bool] = True
-
     def __init__(self, step_size: ArrayLike = 0.5):
         self.step_size = finite_array(step_size, "step_size", shape=(), positive=True)
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return evaluated(energy, x)
 
     def step(
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
@@ -55,17 +68,8 @@ class RandomWalkMetropolis(AbstractKernel):
         y = perturb(energy.space, state.x, self.step_size, key_propose)
         return accept_or_stay(energy, state, y, jnp.zeros_like(state.energy), key_accept)
 
-    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return evaluated(energy, state.x)
 
-    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return retempered(energy, state)
-
-    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
-        return state.energy
-
-
-class MetropolisHastings(AbstractKernel):
+class MetropolisHastings(AbstractMetropolis):
     """Metropolis with any proposal, corrected where going and coming back differ.
 
     **Arguments:**
@@ -97,16 +101,11 @@ class MetropolisHastings(AbstractKernel):
     propose: Callable[[Key[Array, ""], State], State]
     log_proposal_ratio: Callable[[State, State], Array] | None = None
 
-    is_exact: ClassVar[bool] = True
-
     def __check_init__(self):
         for name in ("propose", "log_proposal_ratio"):
             value = getattr(self, name)
             if not callable(value) and not (name == "log_proposal_ratio" and value is None):
                 raise ValueError(f"{name} must be callable, got {type(value).__name__}")
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return evaluated(energy, x)
 
     def step(
         self, energy: AbstractEnergy, state: MetropolisState, key: Key[Array, ""]
@@ -123,15 +122,6 @@ class MetropolisHastings(AbstractKernel):
                     " over the entries of x"
                 )
         return accept_or_stay(energy, state, y, ratio, key_accept)
-
-    def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return evaluated(energy, state.x)
-
-    def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return retempered(energy, state)
-
-    def energy_at(self, energy: AbstractEnergy, state: MetropolisState) -> Float[Array, ""]:
-        return state.energy
 
 
 def accept_or_stay(

@@ -1,26 +1,23 @@
 """Swendsen-Wang: every cluster of bonded neighbours redrawn as one."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._base import AbstractKernel, Info
+from energax.kernels._base import Info
 from energax.kernels._clusters import (
+    AbstractClusterKernel,
     ClusterState,
     as_states,
-    check_ferromagnet,
     draw_clusters,
     ferromagnet,
     from_states,
 )
 from energax.random import bernoulli
-from energax.spaces import State
 
 
-class SwendsenWang(AbstractKernel):
+class SwendsenWang(AbstractClusterKernel):
     """Equal neighbours are bonded with probability 1 - exp(-2 J) (for `Potts` 1 - exp(-J)); then
     every cluster of nodes that bonds connect is given a new state at once.
 
@@ -44,14 +41,6 @@ class SwendsenWang(AbstractKernel):
     simulations" (1987).
     """
 
-    is_exact: ClassVar[bool] = True
-
-    def check(self, energy: AbstractEnergy) -> None:
-        check_ferromagnet(energy, "SwendsenWang")
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> ClusterState:
-        return ClusterState(energy.space.clamp(x))
-
     def step(
         self, energy: AbstractEnergy, state: ClusterState, key: Key[Array, ""]
     ) -> tuple[ClusterState, Info]:
@@ -65,9 +54,6 @@ class SwendsenWang(AbstractKernel):
         new = ClusterState(from_states(drawn, like=state.x))
         value = energy.energy(new.x)
         return new, Info(jnp.ones_like(value), value)
-
-    def refresh(self, energy: AbstractEnergy, state: ClusterState) -> ClusterState:
-        return ClusterState(energy.space.clamp(state.x))
 
 
 def _draw(weight: Float[Array, "n q"], key: Key[Array, ""]) -> Int[Array, " n"]:

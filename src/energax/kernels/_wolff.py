@@ -1,26 +1,23 @@
 """Wolff: one cluster of bonded neighbours turned."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._base import AbstractKernel, Info
+from energax.kernels._base import Info
 from energax.kernels._clusters import (
+    AbstractClusterKernel,
     ClusterState,
     as_states,
-    check_ferromagnet,
     draw_clusters,
     ferromagnet,
     from_states,
 )
 from energax.random import bernoulli
-from energax.spaces import State
 
 
-class Wolff(AbstractKernel):
+class Wolff(AbstractClusterKernel):
     """The cluster of a random node, of neighbours bonded as in `SwendsenWang`, is turned: an Ising
     cluster to the other spin, a Potts cluster to one of the other labels.
 
@@ -38,14 +35,6 @@ class Wolff(AbstractKernel):
 
     Source: U. Wolff, "Collective Monte Carlo updating for spin systems" (1989).
     """
-
-    is_exact: ClassVar[bool] = True
-
-    def check(self, energy: AbstractEnergy) -> None:
-        check_ferromagnet(energy, "Wolff")
-
-    def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> ClusterState:
-        return ClusterState(energy.space.clamp(x))
 
     def step(
         self, energy: AbstractEnergy, state: ClusterState, key: Key[Array, ""]
@@ -65,6 +54,3 @@ class Wolff(AbstractKernel):
         accept = bernoulli(key_accept, probability)
         new = ClusterState(from_states(jnp.where(chosen & accept, turned, states), like=state.x))
         return new, Info(probability, energy.energy(new.x))
-
-    def refresh(self, energy: AbstractEnergy, state: ClusterState) -> ClusterState:
-        return ClusterState(energy.space.clamp(state.x))
