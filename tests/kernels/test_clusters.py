@@ -177,3 +177,20 @@ def test_other_numbers_compile_nothing(kernel_name):
 def test_what_does_not_fit_is_refused(kernel_name, make, words):
     with oracles.refused(*words):
         ex.sample(make(), 64, key=ex.key(0), kernel=KERNELS[kernel_name])
+
+
+@pytest.mark.parametrize("kernel", [ex.SwendsenWang(), ex.Wolff()])
+def test_couplings_that_come_to_repel_inside_a_program_show(kernel):
+    """They are not known when the kernel is checked."""
+
+    @jax.jit
+    def step(coupling):
+        energy = ex.Ising([(0, 1)], coupling)
+        kernel.check(energy)
+        state = kernel.init(energy, jnp.ones(2), ex.key(0))
+        return kernel.step(energy, state, ex.key(1))[1]
+
+    info = step(jnp.float32(-0.5))
+    assert np.isnan(info.energy)
+    assert np.isnan(info.acceptance)
+    assert np.isfinite(step(jnp.float32(0.5)).energy)

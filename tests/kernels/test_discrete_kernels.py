@@ -176,3 +176,25 @@ def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(name, x64):
 
     assert worst(stale) > 1e-3
     assert worst(refreshed) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        ex.Gibbs(),
+        ex.RandomWalkMetropolis(),
+        ex.GibbsWithGradients(),
+        ex.DiscreteLangevin(0.5),
+    ],
+    ids=lambda k: type(k).__name__,
+)
+def test_observed_entries_are_put_in_place_at_the_start_and_when_they_change(kernel):
+    inner = ex.NeuralEnergy(lambda x: jnp.sum(x) + 0.5 * x[0] * x[1], ex.Binary(3))
+    mask = np.array([True, False, False])
+    one, other = (ex.condition(inner, np.array([v, 0, 0]), mask) for v in (1, 0))
+    state = kernel.init(one, jnp.zeros(3), ex.key(0))
+    np.testing.assert_array_equal(state.x, [1, 0, 0])
+    assert float(state.energy) == pytest.approx(float(inner.energy(jnp.array([1.0, 0.0, 0.0]))))
+    state = kernel.refresh(other, state)
+    np.testing.assert_array_equal(state.x, [0, 0, 0])
+    assert float(state.energy) == pytest.approx(float(inner.energy(jnp.zeros(3))))

@@ -97,6 +97,7 @@ LADDERS = {
         ReplicaExchange(ex.BlockGibbs(), [0.0, 1.0], base=ex.Bernoulli(jnp.array([1.0, -0.5]))),
         _small_rbm(),
     ),
+    "clusters": lambda: (ReplicaExchange(ex.SwendsenWang(), [0.4, 1.0]), ex.Ising([(0, 1)], 0.7)),
 }
 
 

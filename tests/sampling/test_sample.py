@@ -396,9 +396,6 @@ class Pairs(AbstractEnsembleKernel):
         value = jax.vmap(energy.energy)(state.x)
         return state, jax.vmap(lambda v: Info(jnp.ones_like(v), v))(value)
 
-    def energy_at(self, energy, state) -> Any:
-        return jax.vmap(energy.energy)(state.x)
-
     def refresh(self, energy, state) -> Any:
         return state
 

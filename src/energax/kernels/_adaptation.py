@@ -173,7 +173,7 @@ def _pooled(info: Info, target: Array, worst: Array) -> Float[Array, ""]:
     """The mean acceptance over the chains that have not failed.
 
     An acceptance that is not a number counts as 0. Where every chain failed there is nothing to
-    learn: the target itself changes nothing. The `worst` chains are given the say by a harmonic
+    learn: the target itself stands for it. The `worst` chains are given the say by a harmonic
     mean: in the first stretch steps become short enough for all of them to reach the typical set
     (M. D. Hoffman and P. Sountsov, "Tuning-free generalized Hamiltonian Monte Carlo", 2022).
     """

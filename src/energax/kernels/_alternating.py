@@ -70,6 +70,9 @@ class Alternating(AbstractKernel):
     - `kernels`: one for each part, by name. The kernel of a part that is itself a `Joint` may be
       an `Alternating`, or one that moves on all of it.
 
+    Warm-up does not tune the parts' kernels: a part's conditional is another energy in each chain.
+    Give them their step sizes.
+
     The acceptance it reports is the mean over parts.
 
     **Raises:** `ValueError` if `kernels` is no dictionary of kernels, or has one of many chains,

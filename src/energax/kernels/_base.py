@@ -4,6 +4,7 @@ import abc
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
@@ -99,3 +100,6 @@ class AbstractEnsembleKernel(AbstractKernel):
     key, `step` returns an `Info` with one entry a chain, and the state's `x` is the batch. Chains
     are independent of each other unless the kernel says otherwise.
     """
+
+    def energy_at(self, energy: AbstractEnergy, state: Any) -> Float[Array, " chains"]:
+        return jax.vmap(energy.energy)(state.x)

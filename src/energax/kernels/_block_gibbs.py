@@ -38,7 +38,8 @@ class BlockGibbs(AbstractKernel):
     step. The products with the new v are kept in the state, where the next step, the energy and
     the gradient of training find them. On an energy that knows blocks of its own, one after the
     other: of `Ising` and `Potts`, the colours of a checkerboard by slices, those of a sparse graph
-    by gathers, the nodes of a dense one in turn by matrix products.
+    by gathers, the nodes of a dense one in turn by matrix products; likewise of `FactorGraph`,
+    `GaussianMRF`, and conditioned models of all these.
 
     ```python
     import energax as ex
@@ -88,7 +89,7 @@ class BlockGibbs(AbstractKernel):
         self, energy: AbstractEnergy, state: BlockGibbsState | SweepState
     ) -> BlockGibbsState | SweepState:
         if isinstance(state, SweepState):
-            return state
+            return SweepState(energy.space.clamp(state.x))
         return BlockGibbsState(state.x, energy.terms(state.x))
 
     def retemper(

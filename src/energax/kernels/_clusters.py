@@ -12,7 +12,7 @@ from energax.energies._parameters import is_traced
 from energax.energies.algebra import AbstractConditioned
 from energax.energies.graphs import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
-from energax.kernels._base import AbstractKernel, AbstractKernelState
+from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
 from energax.kernels._graph_models import graph_model
 from energax.random import bernoulli
 from energax.spaces import Clamped, State
@@ -37,6 +37,16 @@ class AbstractClusterKernel(AbstractKernel):
 
     def refresh(self, energy: AbstractEnergy, state: ClusterState) -> ClusterState:
         return ClusterState(energy.space.clamp(state.x))
+
+    def energy_at(self, energy: AbstractEnergy, state: ClusterState) -> Float[Array, ""]:
+        # Traced or trained couplings may come to repel: nothing could refuse them before.
+        repels = jnp.any(ferromagnet(energy).coupling < 0)
+        return jnp.where(repels, jnp.nan, energy.energy(state.x))
+
+    def told(self, energy: AbstractEnergy, new: ClusterState, probability: Array) -> Info:
+        """What a step tells; NaN where neighbours have come to repel."""
+        value = self.energy_at(energy, new)
+        return Info(jnp.where(jnp.isnan(value), jnp.nan, probability), value)
 
 
 class Ferromagnet(NamedTuple):

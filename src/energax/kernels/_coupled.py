@@ -48,16 +48,18 @@ def step_coupled(
 
     **Arguments:**
 
+    - `energy`, `kernel`: call `check_coupled` with them first; nothing is checked here.
     - `pair`: the kernel's states of both chains.
+    - `key`: of both chains' randomness.
 
-    **Raises:** `ValueError` from `check_coupled`, which says whether such chains can meet.
+    **Returns:** a `CoupledStep`.
 
     Source: P. Jacob, J. O'Leary and Y. Atchade, "Unbiased Markov chain Monte Carlo methods with
     couplings" (2020).
     """
     x, y = pair
     if isinstance(kernel, RandomWalkMetropolis) and _is_real(energy.space):
-        return _reflected(energy, kernel, x, y, key)
+        return _reflection_coupled(energy, kernel, x, y, key)
     (x, info_x), (y, info_y) = kernel.step(energy, x, key), kernel.step(energy, y, key)
     return CoupledStep(x, y, info_x, info_y, have_met(x.x, y.x))
 
@@ -66,9 +68,8 @@ def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel) -> None:
     """Raise `ValueError` unless two chains of `kernel` can be coupled so that they meet."""
     name = type(kernel).__name__
     if isinstance(kernel, AbstractEnsembleKernel | ReplicaExchange):
-        raise ValueError(
-            f"{name} keeps more than x and cannot be coupled: take a kernel of one chain"
-        )
+        why = "keeps more than x" if isinstance(kernel, ReplicaExchange) else "moves all chains"
+        raise ValueError(f"{name} {why} and cannot be coupled: take a kernel of one chain")
     if not kernel.is_exact:
         raise ValueError(f"coupled chains need an exact kernel, got {name}")
     kernel.check(energy)
@@ -91,7 +92,7 @@ def _is_real(space: AbstractSpace) -> bool:
     return isinstance(inner, Real | Box)
 
 
-def _reflected(
+def _reflection_coupled(
     energy: AbstractEnergy,
     kernel: RandomWalkMetropolis,
     x: MetropolisState,
@@ -109,7 +110,7 @@ def _reflected(
     along = jnp.sum(gap * noise)
     # The density of w = z + gap, the noise that leads from y to x's proposal, over that of z.
     log_ratio = -along - squared / 2
-    meet = jax.random.uniform(key_meet, (), dtype) < jnp.exp(jnp.minimum(log_ratio, 0.0))
+    meet = bernoulli(key_meet, jnp.exp(jnp.minimum(log_ratio, 0.0)))
     mirrored = noise - 2 * along / jnp.where(squared > 0, squared, 1.0) * gap
     there = energy.space.clamp(x.x + step * noise)
     other = jnp.where(meet, there, energy.space.clamp(y.x + step * mirrored))

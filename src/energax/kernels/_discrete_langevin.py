@@ -11,11 +11,11 @@ from energax.kernels._base import Info
 from energax.kernels._flips import (
     AbstractFlipKernel,
     FlipState,
+    accept_or_stay,
     flip_state,
     flipped,
-    free_entries,
+    may_flip,
 )
-from energax.kernels._metropolis import judged
 from energax.random import bernoulli
 
 
@@ -70,7 +70,7 @@ class DiscreteLangevin(AbstractFlipKernel):
         self, energy: AbstractEnergy, state: FlipState, key: Key[Array, ""]
     ) -> tuple[FlipState, Info]:
         key_propose, key_accept = jax.random.split(key)
-        free = free_entries(energy.space)
+        free = may_flip(energy.space)
         distance = (state.x - flipped(energy.space, state.x)).reshape(-1) ** 2
         stay = distance / (2 * self.step_size.astype(distance.dtype))
         there = state.gains / 2 - stay
@@ -84,11 +84,7 @@ class DiscreteLangevin(AbstractFlipKernel):
         back = new.gains / 2 - stay
         each = _log_probability(back, flip) - _log_probability(there, flip)
         log_ratio = jnp.sum(each if free is None else jnp.where(free, each, 0.0))
-        proposed, probability = judged(energy, state.energy, y, new.energy, log_ratio)
-        accept = bernoulli(key_accept, probability)
-        new = FlipState(y, proposed, new.terms, new.gains)
-        kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
-        return kept, Info(probability, kept.energy)
+        return accept_or_stay(energy, state, new, log_ratio, key_accept)
 
 
 def _log_probability(logits: Array, flip: Array) -> Array:

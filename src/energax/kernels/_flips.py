@@ -11,7 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._base import AbstractKernel, AbstractTermsState
+from energax.kernels._base import AbstractKernel, AbstractTermsState, Info
+from energax.kernels._coordinates import free_entries, holds_entries
+from energax.kernels._metropolis import from_terms, judged
+from energax.random import bernoulli
 from energax.spaces import AbstractSpace, Binary, Clamped, Spin
 
 
@@ -31,10 +34,10 @@ class AbstractFlipKernel(AbstractKernel):
         require_two_valued(self, energy)
 
     def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> FlipState:
-        return flip_state(energy, x)
+        return flip_state(energy, energy.space.clamp(x))
 
     def refresh(self, energy: AbstractEnergy, state: FlipState) -> FlipState:
-        return flip_state(energy, state.x)
+        return flip_state(energy, energy.space.clamp(state.x))
 
     def energy_at(self, energy: AbstractEnergy, state: FlipState) -> Float[Array, ""]:
         return state.energy
@@ -56,14 +59,9 @@ def flipped(space: AbstractSpace, x: Array) -> Array:
     return -x if isinstance(_inside(space), Spin) else 1 - x
 
 
-def free_entries(space: AbstractSpace) -> Bool[Array, " entries"] | None:
+def may_flip(space: AbstractSpace) -> Bool[Array, " entries"] | None:
     """Which entries may move; `None` if all of them may."""
-    held = None
-    while isinstance(space, Clamped):
-        mask = space.mask.reshape(-1)
-        held = mask if held is None else held | mask
-        space = space.space
-    return None if held is None else ~held
+    return free_entries(space) if holds_entries(space) else None
 
 
 def flip_state(energy: AbstractEnergy, x: Array) -> FlipState:
@@ -73,14 +71,28 @@ def flip_state(energy: AbstractEnergy, x: Array) -> FlipState:
         terms = energy.terms(x)
         return energy.energy_of(terms), terms
 
-    (value_at_x, terms), gradient = jax.value_and_grad(value, has_aux=True)(x)
+    (_, terms), gradient = jax.value_and_grad(value, has_aux=True)(x)
     gains = gradient * (x - flipped(energy.space, x))
     # A guess may be any function of x. Where the gradient is NaN (a kink, a state without
     # probability) there is none; sums of infinite ones would be NaN.
     gains = jnp.clip(jnp.where(jnp.isnan(gains), 0.0, gains), -1e30, 1e30)
-    value_at_x = jnp.where(energy.space.contains(x), value_at_x, jnp.inf)
-    value_at_x = jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, value_at_x)
-    return FlipState(x, value_at_x, terms, gains.reshape(-1))
+    known = from_terms(energy, x, terms)
+    return FlipState(x, known.energy, terms, gains.reshape(-1))
+
+
+def accept_or_stay(
+    energy: AbstractEnergy,
+    state: FlipState,
+    new: FlipState,
+    log_proposal_ratio: Float[Array, ""],
+    key: Key[Array, ""],
+) -> tuple[FlipState, Info]:
+    """The Metropolis-Hastings test, as for a `MetropolisState`, of a state already evaluated."""
+    proposed, probability = judged(energy, state.energy, new.x, new.energy, log_proposal_ratio)
+    accept = bernoulli(key, probability)
+    new = FlipState(new.x, proposed, new.terms, new.gains)
+    kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
+    return kept, Info(probability, kept.energy)
 
 
 def _inside(space: AbstractSpace) -> AbstractSpace:

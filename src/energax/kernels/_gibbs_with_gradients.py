@@ -11,12 +11,12 @@ from energax.kernels._base import Info
 from energax.kernels._flips import (
     AbstractFlipKernel,
     FlipState,
+    accept_or_stay,
     flip_state,
     flipped,
-    free_entries,
+    may_flip,
 )
-from energax.kernels._metropolis import judged
-from energax.random import bernoulli, categorical
+from energax.random import categorical
 
 
 class GibbsWithGradients(AbstractFlipKernel):
@@ -54,7 +54,7 @@ class GibbsWithGradients(AbstractFlipKernel):
         self, energy: AbstractEnergy, state: FlipState, key: Key[Array, ""]
     ) -> tuple[FlipState, Info]:
         key_site, key_accept = jax.random.split(key)
-        free = free_entries(energy.space)
+        free = may_flip(energy.space)
 
         def logits(gains):
             return gains / 2 if free is None else jnp.where(free, gains / 2, -jnp.inf)
@@ -69,11 +69,7 @@ class GibbsWithGradients(AbstractFlipKernel):
         log_ratio = _log_softmax_at(logits(new.gains), site) - _log_softmax_at(there, site)
         # Both are impossible only where nothing is free: x proposes itself.
         log_ratio = jnp.where(jnp.isnan(log_ratio), 0.0, log_ratio)
-        proposed, probability = judged(energy, state.energy, y, new.energy, log_ratio)
-        accept = bernoulli(key_accept, probability)
-        new = FlipState(y, proposed, new.terms, new.gains)
-        kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
-        return kept, Info(probability, kept.energy)
+        return accept_or_stay(energy, state, new, log_ratio, key_accept)
 
 
 def _log_softmax_at(logits: Float[Array, " n"], index: Int[Array, ""]) -> Float[Array, ""]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from energax.energies import AbstractEnergy
 from energax.kernels._coordinates import free_entries, holds_entries
-from energax.kernels._gradient_state import cleaned
+from energax.kernels._gradient_state import DIVERGED, cleaned, failed
 
 
 def metric_of(energy: AbstractEnergy, inverse_mass: Array) -> Any:
@@ -50,6 +50,8 @@ def leapfrog(inverse_mass: Array) -> Callable[..., Any]:
     return integrator
 
 
-def kinetic_gain(inverse_mass: Array, momentum: Array, before: Array) -> Array:
-    """By how much the kinetic energy grew."""
-    return 0.5 * jnp.sum(inverse_mass * (momentum - before) * (momentum + before))
+def failed_at(end: Any, inverse_mass: Array, before: Array) -> Bool[Array, ""]:
+    """Whether the model failed at the end of a trajectory that began with momentum `before`, and
+    not the step size: then the kinetic energy has grown out of all measure."""
+    gain = 0.5 * jnp.sum(inverse_mass * (end.momentum - before) * (end.momentum + before))
+    return failed(end.logdensity, end.logdensity_grad) & (gain < DIVERGED)

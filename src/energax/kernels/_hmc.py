@@ -13,13 +13,11 @@ from energax.kernels._adaptation import as_fraction, as_inverse_mass, spread_ove
 from energax.kernels._base import Info
 from energax.kernels._gradient_kernel import AbstractGradientKernel
 from energax.kernels._gradient_state import (
-    DIVERGED,
     GradientState,
     completed,
-    failed,
     log_density_in,
 )
-from energax.kernels._hamiltonian import kinetic_gain, leapfrog, metric_of
+from energax.kernels._hamiltonian import failed_at, leapfrog, metric_of
 from energax.random import as_count
 
 
@@ -109,9 +107,7 @@ class HMC(AbstractGradientKernel):
         )
         # blackjax refuses an energy of NaN; here the chain goes there, for all to see.
         end = info.proposal
-        visible = failed(end.logdensity, end.logdensity_grad) & (
-            kinetic_gain(mass, end.momentum, info.momentum) < DIVERGED
-        )
+        visible = failed_at(end, mass, info.momentum)
         kept = completed(
             energy,
             jnp.where(visible, end.position, new.position),

@@ -29,10 +29,10 @@ class AbstractMetropolis(AbstractKernel):
     is_exact: ClassVar[bool] = True
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> MetropolisState:
-        return evaluated(energy, x)
+        return evaluated(energy, energy.space.clamp(x))
 
     def refresh(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
-        return evaluated(energy, state.x)
+        return evaluated(energy, energy.space.clamp(state.x))
 
     def retemper(self, energy: AbstractEnergy, state: MetropolisState) -> MetropolisState:
         return retempered(energy, state)

@@ -12,13 +12,11 @@ from energax.kernels._adaptation import as_fraction, as_inverse_mass, spread_ove
 from energax.kernels._base import Info
 from energax.kernels._gradient_kernel import AbstractGradientKernel
 from energax.kernels._gradient_state import (
-    DIVERGED,
     GradientState,
     completed,
-    failed,
     log_density_in,
 )
-from energax.kernels._hamiltonian import kinetic_gain, leapfrog, metric_of
+from energax.kernels._hamiltonian import failed_at, leapfrog, metric_of
 from energax.random import as_count
 
 
@@ -99,9 +97,7 @@ class NUTS(AbstractGradientKernel):
         # A trajectory ends where the energy is NaN, and blackjax goes back to another of its
         # points. Here the chain goes there, for all to see.
         for end in (info.trajectory_leftmost_state, info.trajectory_rightmost_state):
-            visible = failed(end.logdensity, end.logdensity_grad) & (
-                kinetic_gain(mass, end.momentum, info.momentum) < DIVERGED
-            )
+            visible = failed_at(end, mass, info.momentum)
             position = jnp.where(visible, end.position, position)
             value = jnp.where(visible, end.logdensity, value)
             gradient = jnp.where(visible, end.logdensity_grad, gradient)

@@ -100,9 +100,6 @@ class PackedGibbs(AbstractEnsembleKernel):
     def refresh(self, energy: AbstractEnergy, state: PackedState) -> PackedState:
         return state
 
-    def energy_at(self, energy: AbstractEnergy, state: PackedState) -> Float[Array, " chains"]:
-        return jax.vmap(energy.energy)(state.x)
-
 
 def _drawn(
     model: Ising, packing: Packing, other: Array, colour: int, key: Key[Array, ""]

@@ -22,11 +22,10 @@ from energax.kernels._base import (
     AbstractEnsembleKernel,
     AbstractKernel,
     AbstractKernelState,
-    AbstractTermsState,
     AbstractTunableKernel,
     Info,
 )
-from energax.kernels._chains import step_chains
+from energax.kernels._chains import terms_of, walk
 from energax.kernels._ladder import Swaps, equalised
 from energax.random import as_count, bernoulli
 from energax.spaces import Numbers, State
@@ -234,12 +233,7 @@ class ReplicaExchange(AbstractTunableKernel):
             if kernel.settings is not None:
                 kernel, states = kernel._tuned_rungs(energy, states, length // 2, key_tune)
                 length = length - length // 2
-            states = jax.lax.fori_loop(
-                0,
-                length,
-                lambda j, s: step_chains(energy, kernel, s, jax.random.fold_in(key_walk, j))[0],
-                states,
-            )
+            states = walk(energy, kernel, states, length, key_walk)
             kernel = kernel._with(
                 kernel._better_ladder(states.swaps, last=i == _ROUNDS - 1), kernel.settings
             )
@@ -301,10 +295,7 @@ class ReplicaExchange(AbstractTunableKernel):
         else:
             model = self._at(energy, 0.5)
             assert isinstance(model, AbstractPath)
-            if isinstance(replicas, AbstractTermsState):
-                terms = replicas.terms
-            else:
-                terms = jax.vmap(model.terms)(replicas.x)
+            terms = terms_of(model, replicas)
 
             def both(here, there, terms):
                 on_rung = model.at(here)
@@ -361,7 +352,12 @@ class ReplicaExchange(AbstractTunableKernel):
             chains,
             jax.random.key(0),
         )
-        like = eqx.filter(like, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.inexact))
+        like = eqx.filter(
+            like,
+            lambda leaf: (
+                isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+            ),
+        )
         settings = jax.tree.map(
             lambda a, b: jnp.broadcast_to(
                 jnp.broadcast_to(a, b.shape).astype(b.dtype), (self.n_replicas, *b.shape)

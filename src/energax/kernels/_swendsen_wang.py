@@ -28,7 +28,8 @@ class SwendsenWang(AbstractClusterKernel):
     state.
 
     For Ising and Potts models with couplings of at least 0, on any lattice or graph, with any
-    fields. Fields that pull against each other make it slow: clusters then straddle them.
+    fields. Fields that pull against each other make it slow: clusters then straddle them. Couplings
+    below 0 are refused; where they are traced or trained and become so, the energy is NaN.
 
     ```python
     import energax as ex
@@ -52,8 +53,7 @@ class SwendsenWang(AbstractClusterKernel):
         held = jnp.zeros_like(magnet.held).at[cluster].max(magnet.held)
         drawn = jnp.where(held[cluster], states, _draw(weight, key_states)[cluster])
         new = ClusterState(from_states(drawn, like=state.x))
-        value = energy.energy(new.x)
-        return new, Info(jnp.ones_like(value), value)
+        return new, self.told(energy, new, jnp.ones((), weight.dtype))
 
 
 def _draw(weight: Float[Array, "n q"], key: Key[Array, ""]) -> Int[Array, " n"]:

@@ -53,4 +53,4 @@ class Wolff(AbstractClusterKernel):
         probability = jnp.where(jnp.any(chosen & magnet.held), 0, probability)
         accept = bernoulli(key_accept, probability)
         new = ClusterState(from_states(jnp.where(chosen & accept, turned, states), like=state.x))
-        return new, Info(probability, energy.energy(new.x))
+        return new, self.told(energy, new, probability)
