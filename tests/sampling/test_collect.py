@@ -16,7 +16,7 @@ import energax as ex
 import registry
 from energax.diagnostics import mean_and_error
 from energax.kernels import AbstractKernel, AbstractKernelState, Info
-from energax.sampling import AbstractCollector, Averages, Draws, Last, Mean
+from energax.sampling import AbstractCollector, Averages, Binned, Draws, Histogram, Last, Mean
 from energax.sampling._chains import TRACE
 from energax.sampling._mean import _batch_of
 from oracles import refused
@@ -237,6 +237,104 @@ def test_states_of_named_parts_are_summarised():
         )
 
 
+EDGES = np.array([-1.5, -0.5, 0.0, 0.25, 2.0])
+
+
+def test_a_histogram_counts_as_numpy_does():
+    draws = _run(collect=Histogram(_features, edges=EDGES))
+    kept = jax.tree.map(np.asarray, _run(collect=_features).collected)
+    found = draws.collected
+    assert isinstance(found, Binned)
+    assert found.n_draws == draws.n == 640
+    assert found.counts["square"].shape == (2, 4)
+    assert found.by_chain["square"].shape == (4, 2, 4)
+    for name, values in kept.items():
+        values = values.astype(np.float32).reshape(4, 160, -1)
+        for entry in range(values.shape[-1]):
+            here = values[..., entry]
+            for chain in range(4):
+                expected = np.histogram(here[chain], EDGES)[0]
+                by_chain = found.by_chain[name].reshape(4, -1, 4)[chain, entry]
+                np.testing.assert_array_equal(by_chain, expected)
+            expected = np.histogram(here, EDGES)[0]
+            np.testing.assert_array_equal(found.counts[name].reshape(-1, 4)[entry], expected)
+            assert found.below[name].flat[entry] == (here < EDGES[0]).sum()
+            assert found.above[name].flat[entry] == (here > EDGES[-1]).sum()
+    assert found.above["square"].sum() > 0
+    np.testing.assert_array_equal(found.nan["square"], [0, 0])
+    within = 1 - (found.below["square"] + found.above["square"]) / 640
+    np.testing.assert_allclose((found.density["square"] * np.diff(EDGES)).sum(-1), within)
+
+
+def test_edges_infinities_and_nan_have_their_place():
+    inside = np.nextafter(np.float32(2), np.float32(0))
+    beyond = np.nextafter(np.float32(2), np.float32(3))
+    values = [-np.inf, -1.6, *EDGES, inside, beyond, np.inf, np.nan, np.nan, -0.0]
+    collector = Histogram(edges=EDGES)
+    memory = _memory(np.array([values, values], np.float32), collector)
+    found = collector.finish(memory, np.array([True, True]))
+    np.testing.assert_array_equal(found.counts, [2, 2, 4, 6])
+    assert (found.below, found.above, found.nan, found.n_draws) == (4, 4, 4, 26)
+    one = collector.finish(memory, np.array([True, False]))
+    np.testing.assert_array_equal(one.counts, [1, 1, 2, 3])
+    assert one.n_draws == 13
+    none = collector.finish(memory, np.array([False, False]))
+    assert none.n_draws == 0
+    assert np.isnan(none.density).all()
+
+
+def test_counts_are_exact_beyond_what_float32_holds():
+    """Where 2^24 draws are counted one more still is, and chains together pass 2^32."""
+    collector = Histogram(edges=[0.0, 1.0])
+    start = collector.init(jax.ShapeDtypeStruct((), jnp.float32))
+    assert start.dtype == jnp.int32
+    full = start.at[1].set(2**24)
+    number = jnp.zeros((), jnp.int32)
+    more = collector.update(full, jnp.asarray(0.5), number, number)
+    np.testing.assert_array_equal(more, [0, 2**24 + 1, 0, 0])
+    many = np.tile(np.array([[0, 2**31 - 1, 0, 0]], np.int32), (4, 1))
+    found = collector.finish(many, np.ones(4, bool))
+    assert found.counts.dtype == np.int64
+    assert found.counts[0] == found.n_draws == 4 * (2**31 - 1)
+
+
+def test_a_histogram_is_as_large_however_long_the_run():
+    other = [Histogram(edges=edges) for edges in (EDGES, EDGES + 0.1)]
+    first = _run(8000, collect=other[0])
+    before = len(KERNEL.traced)
+    long = _run(36_004, collect=other[1])  # nor do other edges make another program
+    assert len(KERNEL.traced) == before
+    assert first.kept.shape == long.kept.shape == (4, 2, 7)
+    assert long.collected.n_draws == 36_004
+    assert long.diagnostics is None
+    assert long.converged, long.problems
+    np.testing.assert_array_equal(long.collected.counts.sum(), long.collected.by_chain.sum())
+
+
+def test_integers_and_parts_by_name_are_counted():
+    energy = registry.DISCRETE["table of a joint"]()
+    walk, settings = ex.RandomWalkMetropolis(), {"key": ex.key(0), "chains": 4}
+    bins = Histogram(edges=[-1, 0, 1, 2])
+    found = ex.sample(energy, 160, kernel=walk, collect=bins, **settings).collected
+    kept = ex.sample(energy, 160, kernel=walk, **settings).x
+    for name, leaf in kept.items():
+        rows = np.asarray(leaf).reshape(160, -1)
+        expected = [np.histogram(column, [-1, 0, 1, 2])[0] for column in rows.T]
+        np.testing.assert_array_equal(found.counts[name].reshape(-1, 3), expected)
+
+
+def test_a_chain_that_failed_is_not_counted():
+    bins = Histogram(edges=[-10.0, 0.0, 10.0])
+    far = ex.NeuralEnergy(lambda x: jnp.where(x[0] > 5, jnp.nan, -jnp.sum(x**2) / 2), ex.Real(2))
+    start = [[0.0, 0.0], [9.0, 0.0]]
+    draws = ex.sample(
+        far, 640, key=ex.key(0), kernel=KERNEL, chains=4, warmup=0, start=start, collect=bins
+    )
+    np.testing.assert_array_equal(draws.healthy, [True, False, True, False])
+    assert draws.collected.n_draws == 320
+    assert draws.collected.by_chain.shape == (2, 2, 2)
+
+
 def _nan_beyond(x):
     return jnp.where(x[0] > 5, jnp.nan, x[0])
 
@@ -291,3 +389,24 @@ def test_settings_of_collectors_are_checked():
         Last(0)
     with refused("function must be callable"):
         Mean(3)  # type: ignore[arg-type]
+    with refused("function must be callable"):
+        Histogram(3, edges=[0, 1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"),
+    [
+        ([0.0], "at least 2 numbers, got shape (1,)"),
+        ([[0.0, 1.0]], "at least 2 numbers, got shape (1, 2)"),
+        ([0.0, np.inf], "edges must be finite"),
+        ([0.0, 1e39], "edges must be finite"),
+        ([0.0, np.nan, 1.0], "edges must be finite"),
+        ([0.0, 1.0, 1.0], "edges must increase"),
+        ([1.0, 0.0], "edges must increase"),
+        ([1.0, 1.0 + 1e-9], "too close together to be told apart in float32"),
+        (["a", "b"], "edges must be numbers"),
+    ],
+)
+def test_edges_are_checked(edges, expected, as_users_call):
+    with refused(expected):
+        Histogram(edges=edges)

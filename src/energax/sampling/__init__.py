@@ -10,6 +10,8 @@ from energax.sampling._coupling_from_the_past import (
 )
 from energax.sampling._default_kernel import default_kernel as default_kernel
 from energax.sampling._draws import Draws as Draws
+from energax.sampling._histogram import Binned as Binned
+from energax.sampling._histogram import Histogram as Histogram
 from energax.sampling._last import Last as Last
 from energax.sampling._mean import Averages as Averages
 from energax.sampling._mean import Mean as Mean
