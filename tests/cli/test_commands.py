@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from energax import io
 from energax.cli import _common, _report, _rows
 from energax.cli._app import run
 from energax.cli._rows import Reading
+from energax.sampling import _in_chunks as in_chunks
 from energax.training import Fitted
 from energax.training import _fit as training
 
@@ -413,7 +415,15 @@ def test_sample_writes_draws_and_their_energies(work, trained, capsys):
     ended = call(capsys, "sample", MODEL, "-n", 50, "--json")
     assert (ended.code, ended.err) == (0, "")
     result = ended.json
-    assert set(result) == {"samples", "n", "method", "converged", "problems", "mean_energy"}
+    assert set(result) == {
+        "samples",
+        "n",
+        "stopped",
+        "method",
+        "converged",
+        "problems",
+        "mean_energy",
+    }
     assert new_files(work, trained) == {"rows-rbm-samples.npz"} == {result["samples"]}
     with np.load("rows-rbm-samples.npz") as archive:
         assert set(archive) == {"x", "energy"}
@@ -459,6 +469,46 @@ def test_sample_with_a_kernel_of_ones_choice(work, trained, capsys):
         ended = call(capsys, "sample", MODEL, "-n", 5, "--kernel", name, "--overwrite")
         assert ended.code == 2
         assert words in ended.err
+
+
+WALK = ("sample", MODEL, "-n", 40, "--chains", 4, "--warmup", 5, "--kernel", "gibbs")
+
+
+def test_ctrl_c_in_a_long_sample_leaves_the_draws_there_are(work, capsys, monkeypatch):
+    assert call(capsys, *WALK, "--quiet", "--out", "whole.npz").code == 0
+    update, calls = in_chunks.Bar.update, []
+
+    def pressed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        update(*arguments)
+
+    monkeypatch.setattr(in_chunks.Bar, "update", pressed)
+    monkeypatch.setattr(in_chunks, "next_size", lambda size, seconds, rest: min(3, rest))
+    ended = call(capsys, *WALK)
+    assert ended.code == 130
+    assert ended.err == "energax: interrupted\n"
+    assert ended.out.startswith("16 of 40 draws by Gibbs, stopped by the user: not converged")
+    with np.load("rows-rbm-samples.npz") as part, np.load("whole.npz") as whole:
+        np.testing.assert_array_equal(part["x"], whole["x"][:, :4])
+    calls.clear()
+    ended = call(capsys, *WALK, "--json", "--overwrite")
+    assert ended.code == 130
+    assert (ended.json["stopped"], ended.json["n"]) == (True, 16)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "words", "shown"), [(True, (), True), (True, ("-q",), False), (False, (), False)]
+)
+def test_sample_shows_a_bar_on_a_terminal(terminal, words, shown, work, capsys, monkeypatch):
+    asked, sample = [], ex.sample
+    monkeypatch.setattr(
+        ex, "sample", lambda *a, **o: asked.append(o.pop("progress")) or sample(*a, **o)
+    )
+    monkeypatch.setattr(_common.console, "_force_terminal", terminal)
+    assert call(capsys, *WALK, *words).code == 0
+    assert asked == [shown]
 
 
 def test_sample_of_a_joint_names_its_parts(work, capsys):

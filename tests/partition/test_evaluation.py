@@ -1,5 +1,7 @@
 """`evaluate` on models small enough to check every number."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import energax as ex
 import oracles
 import registry
-from energax.partition import evaluate
+from energax.partition import _evaluation, evaluate
 
 TINY = {"n_chains": 60, "n_temperatures": 300, "n_samples": 8, "sample_steps": 20}
 
@@ -78,6 +80,17 @@ def test_samples_are_chains_from_base_draws(machine):
     assert found.samples.x.shape[2:] == (4,)
     assert found.samples.method == "BlockGibbs"
     assert set(found.seconds) == {"annealing", "enumeration", "samples"}
+
+
+def test_ctrl_c_in_the_samples_ends_the_evaluation(machine, monkeypatch):
+    def stopped(*arguments, **settings):
+        draws = ex.sample(*arguments, **settings)
+        return dataclasses.replace(draws, n_asked=draws.n + 1)
+
+    monkeypatch.setattr(_evaluation, "sample", stopped)
+    rbm, train, test, _ = machine
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(rbm, train, test, key=ex.key(0), **TINY)
 
 
 def test_a_real_model_has_no_enumeration():

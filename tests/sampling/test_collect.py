@@ -17,8 +17,8 @@ import registry
 from energax.diagnostics import mean_and_error
 from energax.kernels import AbstractKernel, AbstractKernelState, Info
 from energax.sampling import AbstractCollector, Averages, Binned, Draws, Histogram, Last, Mean
-from energax.sampling._chains import TRACE
 from energax.sampling._mean import _batch_of
+from energax.sampling._rows import TRACE
 from oracles import refused
 
 ALARM = 1e-4

@@ -17,6 +17,7 @@ from energax.cli._common import (
     check_memory,
     check_output,
     check_seed,
+    console,
     load_model,
     n_entries,
     say,
@@ -56,10 +57,11 @@ def sample(
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
-) -> None:
+) -> int:
     """Draw from a model and say whether the draws can be believed.
 
-    The file holds x with axes (chain, draw, ...) and the draws' energies.
+    The file holds x with axes (chain, draw, ...) and the draws' energies. A long run that Ctrl-C
+    stops leaves a file of the draws it has.
     """
     check_seed(seed)
     path = Path(f"{model.stem}-samples.npz") if out is None else out
@@ -78,6 +80,7 @@ def sample(
         chains=chains,
         warmup=warmup,
         thin=thin,
+        progress=not quiet and console.is_terminal,
     )
     x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
     arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in x.items()}
@@ -87,7 +90,8 @@ def sample(
         np.savez_compressed(file, **arrays)
     result = {
         "samples": path,
-        "n": int(draws.energy.size),
+        "n": draws.n,
+        "stopped": draws.stopped,
         "method": draws.method,
         "converged": draws.converged,
         "problems": draws.problems,
@@ -99,3 +103,4 @@ def sample(
         style = "green" if draws.converged else "yellow"
         say(draws.summary, style=style)
         say(f"written to {path}")
+    return 130 if draws.stopped else 0

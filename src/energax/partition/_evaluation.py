@@ -136,6 +136,8 @@ def evaluate(
             start=jax.vmap(space.draw)(jax.random.split(key_start, n_samples)),
         ),
     )
+    if samples.stopped:
+        raise KeyboardInterrupt  # half an evaluation is none
     noise = jax.vmap(space.draw)(jax.random.split(key_noise, 1000))
     rows = {"train": seen, "test": test, "noise": noise}
     known = LogPartition(0.0, 0.0, 0.0, 0.0, True, "normalised", True)

@@ -1,9 +1,7 @@
 """Running kernels: chains, draws, what is kept of them, the choice of a kernel."""
 
 from energax.sampling._chains import Run as Run
-from energax.sampling._chains import Walked as Walked
 from energax.sampling._chains import run_chains as run_chains
-from energax.sampling._chains import walk_chains as walk_chains
 from energax.sampling._collect import AbstractCollector as AbstractCollector
 from energax.sampling._coupling_from_the_past import (
     coupling_from_the_past as coupling_from_the_past,
@@ -21,3 +19,5 @@ from energax.sampling._simulated_annealing import Cooled as Cooled
 from energax.sampling._simulated_annealing import simulated_annealing as simulated_annealing
 from energax.sampling._unbiased import Unbiased as Unbiased
 from energax.sampling._unbiased import unbiased as unbiased
+from energax.sampling._walk import Walked as Walked
+from energax.sampling._walk import walk_chains as walk_chains

@@ -52,9 +52,18 @@ class Draws:
     """The collector, if `collect` was one."""
     n: int = 0
     """How many draws there were in all, whether kept or not."""
+    n_asked: int = 0
+    """How many there were to be: more than `n` if the run was stopped by Ctrl-C."""
 
     def __post_init__(self):
         object.__setattr__(self, "n", self.n or int(np.prod(self.energy.shape)))
+        object.__setattr__(self, "n_asked", self.n_asked or self.n)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether Ctrl-C ended the run before it had all its draws. What it had is judged as any
+        draws are, and `start=draws, kernel=draws.kernel, warmup=0` goes on from it."""
+        return self.n < self.n_asked
 
     @property
     def n_chains(self) -> int:
@@ -230,6 +239,8 @@ class Draws:
     def summary(self) -> str:
         """One line on where the draws came from and whether to trust them."""
         head = f"{self.n} draws by {self.method}"
+        if self.stopped:
+            head = f"{self.n} of {self.n_asked} draws by {self.method}, stopped by the user"
         if not self.converged:
             return f"{head}: not converged. " + "; ".join(self.problems)
         if self.independent:

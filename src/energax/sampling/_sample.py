@@ -12,10 +12,11 @@ from energax.energies import AbstractEnergy, AbstractTractable, check_energy, un
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractEnsembleKernel, AbstractKernel
 from energax.random import as_count, as_key
-from energax.sampling._chains import TRACE, run_chains
 from energax.sampling._collect import AbstractCollector, Collect, as_collect, outputs_of
 from energax.sampling._default_kernel import default_kernel
 from energax.sampling._draws import Draws
+from energax.sampling._in_chunks import run_in_chunks
+from energax.sampling._rows import TRACE
 from energax.spaces import Clamped, State
 
 _FEW_STATES = 2**14
@@ -33,13 +34,18 @@ def sample(
     thin: int = 1,
     start: State | Draws | Literal["base"] | None = None,
     collect: Collect | None = None,
+    progress: bool = False,
 ) -> Draws:
-    """`n` draws of x in all, over all chains, from one compiled program.
+    """`n` draws of x in all, over all chains.
 
     Without a `kernel` the best method is chosen and named in the result: exact independent draws
     where the energy allows (a normalised family, a few thousand states) and they are to be kept,
     otherwise a Markov chain. Chains start at the space's base draws, at rows of data, or where
     earlier draws ended.
+
+    Draws come from one compiled program. If they take more than a second it is called in chunks of
+    half a second, which change no bit of them. Between chunks the bar moves and Ctrl-C is heeded:
+    the run then ends with the draws it has, which `Draws.stopped` says and `start` goes on from.
 
     A chain whose energy is NaN or `-inf` at a draw is named in `problems` and left out of R-hat,
     effective sizes and summaries; the others go on.
@@ -58,6 +64,7 @@ def sample(
       array or a tree of them. A collector such as `ex.sampling.Mean(f)`, or a dictionary of
       collectors: a running summary, and memory that does not grow with `n`. A function written
       anew for every call compiles anew.
+    - `progress`: show a bar on standard error.
 
     **Returns:** `Draws`, with axes (chain, draw, *shape).
 
@@ -92,7 +99,7 @@ def sample(
         chains = min(chains, n)
     n_draws = -(-n // chains)
     key_start, key_run = jax.random.split(key)
-    run = run_chains(
+    run, done = run_in_chunks(
         energy,
         kernel,
         start_states(energy, chains, start=start, key=key_start),
@@ -102,6 +109,7 @@ def sample(
         warmup=jnp.asarray(warmup, jnp.int32),
         thin=jnp.asarray(thin, jnp.int32),
         collect=collect,
+        progress=progress,
     )
     return Draws(
         run.kept if collect is None else None,
@@ -114,7 +122,8 @@ def sample(
         start_energy=run.start_energy,
         kept=None if collect is None else run.kept,
         collector=collect if summarised else None,
-        n=n_draws * chains,
+        n=done * chains,
+        n_asked=n_draws * chains,
     )
 
 

@@ -17,6 +17,7 @@ from energax.energies import AbstractEnergy, trainable
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
 from energax.random import as_count, as_key
+from energax.sampling._progress import Bar
 from energax.spaces import State
 from energax.training._checkpoint import (
     check_path,
@@ -25,7 +26,6 @@ from energax.training._checkpoint import (
     write_checkpoint,
 )
 from energax.training._fitted import Fitted
-from energax.training._progress import Bar
 from energax.training._step import Chunk, Order, TrainingState, is_limited, pack, run_chunk
 
 _EXPLODED = 1000.0

@@ -5,13 +5,16 @@ from typing import Any
 
 
 class Bar:
-    """Shows steps done, steps a second, time left and one measure; silent if not asked for."""
+    """Shows what is done, how much a second, time left and one measure; silent if not asked for."""
 
-    def __init__(self, total: int, done: int, *, show: bool):
-        self._progress: Any = _progress() if show else None
+    def __init__(
+        self, total: int, done: int, *, show: bool, title: str = "fit", unit: str = "steps"
+    ):
+        self._progress: Any = _progress(title) if show else None
+        self._unit = unit
         if show:
             self._task = self._progress.add_task(
-                "fit", total=total, completed=done, rate="", measure=""
+                title, total=total, completed=done, rate="", measure=""
             )
 
     def __enter__(self) -> "Bar":
@@ -29,17 +32,22 @@ class Bar:
             self._progress.stop()
 
     def update(self, done: int, measures: dict[str, float], rate: float) -> None:
-        """Show the state after a chunk. `rate` is in steps a second."""
+        """Show the state after a chunk. `rate` is how much was done a second."""
         if self._progress is None:
             return
         name = next((n for n in ("loss", "energy_gap", "moment_error") if n in measures), None)
         measure = "" if name is None else f"{name} {measures[name]:.4g}"
         self._progress.update(
-            self._task, completed=done, rate=f"{rate:,.0f} steps/s", measure=measure
+            self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s", measure=measure
         )
 
+    def say(self, words: str) -> None:
+        """Show words where the measure stands, before there is one."""
+        if self._progress is not None:
+            self._progress.update(self._task, measure=words)
 
-def _progress() -> Any:
+
+def _progress(title: str) -> Any:
     from rich.console import Console  # only who watches waits for these
     from rich.progress import (
         BarColumn,
@@ -51,7 +59,7 @@ def _progress() -> Any:
     )
 
     return Progress(
-        TextColumn("[bold]fit"),
+        TextColumn(f"[bold]{title}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
