@@ -5,6 +5,7 @@
 Each cell is a `lax.scan` whose step draws an array and gives it to a use, which is how a sampler
 takes its randomness: `accumulate` adds uniforms to an array, `compare` makes Bernoulli bits of
 them, `sum` adds them all up, `normal` adds normal numbers to an array. The generators take turns.
+On energax's keys `energax.random.normal`, which kernels use, stands beside `jax.random.normal`.
 `iota` is the floor: the same program with counters in place of random bits, so a generator cannot
 be faster than it and comes near it where the use, and not the generator, sets the pace.
 
@@ -39,7 +40,7 @@ from measuring import (
 )
 from rich.table import Table
 
-from energax.random import GENERATOR, GENERATOR_VERSION
+from energax.random import GENERATOR, GENERATOR_VERSION, normal
 
 SHAPES = ((78400,), (100, 784), (1024, 2), (1_000_000,))
 THREADS = 2
@@ -103,10 +104,9 @@ USES: dict[str, tuple[Callable, type]] = {
 
 
 def _compile(
-    generator: Any, use: str, shape: tuple[int, ...], n_steps: int
+    generator: Any, function: Callable, dtype: type, shape: tuple[int, ...], n_steps: int
 ) -> tuple[Callable[[], jax.Array], float]:
     """The compiled loop as a program without arguments, and the seconds compiling it took."""
-    function, dtype = USES[use]
 
     def loop(key):
         def step(carry, step_key):
@@ -125,7 +125,7 @@ def measure(use: str, shape: tuple[int, ...], n_numbers: int, rounds: int) -> di
     """One cell: every generator in turn."""
     size = math.prod(shape)
     n_steps = max(4, n_numbers // size)
-    loops = {name: _compile(each, use, shape, n_steps) for name, each in GENERATORS.items()}
+    loops = {name: _compile(each, *USES[use], shape, n_steps) for name, each in GENERATORS.items()}
     seconds = take_turns(
         {name: per_step(program, n_steps * size) for name, (program, _) in loops.items()}, rounds
     )
@@ -138,6 +138,33 @@ def measure(use: str, shape: tuple[int, ...], n_numbers: int, rounds: int) -> di
         "energax_over_floor": vars(ratios(seconds["energax"], seconds["iota"])),
         "compile_seconds": {name: compile_seconds for name, (_, compile_seconds) in loops.items()},
     }
+
+
+def measure_normals(shape: tuple[int, ...], n_numbers: int, rounds: int) -> dict[str, Any]:
+    """JAX's normal numbers and energax's, in turn."""
+    size = math.prod(shape)
+    n_steps = max(4, n_numbers // size)
+    functions = {
+        "jax.random.normal": _normal,
+        "energax.random.normal": lambda carry, key: carry + normal(key, carry.shape),
+    }
+    seconds = take_turns(
+        {
+            name: per_step(
+                _compile(GENERATOR, function, jnp.float32, shape, n_steps)[0], n_steps * size
+            )
+            for name, function in functions.items()
+        },
+        rounds,
+    )
+    gain = ratios(seconds["jax.random.normal"], seconds["energax.random.normal"])
+    CONSOLE.print(
+        f"normal numbers, shape {shape}: "
+        + ", ".join(f"{name} {1e9 * statistics.median(s):.2f} ns" for name, s in seconds.items())
+        + f", the first over the second {gain}",
+        highlight=False,
+    )
+    return {"shape": list(shape), "seconds_per_number": seconds, "jax_over_energax": vars(gain)}
 
 
 def report(cells: list[dict[str, Any]]) -> None:
@@ -189,6 +216,7 @@ def main() -> None:
     uses = [arguments.use] if arguments.use else list(USES)
     cells = [measure(use, shape, n_numbers, rounds) for use in uses for shape in shapes]
     report(cells)
+    normals = [measure_normals(shape, n_numbers, rounds) for shape in shapes]
     least = least_gains(cells)
     for use, gain in least.items():
         CONSOLE.print(
@@ -211,6 +239,7 @@ def main() -> None:
             "rounds": rounds,
             "numbers": n_numbers,
             "cells": cells,
+            "normals": normals,
             "least_gain_over_threefry": least,
             "bars": judge(found),
         },

@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Key
 
 from energax.energies import AbstractEnergy
+from energax.random import normal
 from energax.spaces import AbstractSpace, Box, Clamped, Joint, Real, State
 
 
@@ -192,7 +193,5 @@ def noise_like(x: State, key: Key[Array, ""]) -> State:
     """Standard normal noise for every entry of x, one key a part."""
     leaves, rebuild = jax.tree.flatten(x)
     keys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
-    drawn = [
-        jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
-    ]
+    drawn = [normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(rebuild, drawn)

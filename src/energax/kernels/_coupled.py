@@ -11,7 +11,7 @@ from energax.energies import AbstractEnergy
 from energax.kernels._base import AbstractEnsembleKernel, AbstractKernel, Info
 from energax.kernels._metropolis import MetropolisState, RandomWalkMetropolis, accept_or_stay
 from energax.kernels._replica_exchange import ReplicaExchange
-from energax.random import bernoulli
+from energax.random import bernoulli, normal
 from energax.spaces import AbstractSpace, Box, Clamped, Real, State
 
 
@@ -104,7 +104,7 @@ def _reflection_coupled(
     key_noise, key_meet, key_accept = jax.random.split(key, 3)
     dtype = x.x.dtype
     step = kernel.step_size.astype(dtype)
-    noise = jax.random.normal(key_noise, x.x.shape, dtype)
+    noise = normal(key_noise, x.x.shape, dtype)
     gap = (x.x - y.x) / step
     squared = jnp.sum(gap**2)
     along = jnp.sum(gap * noise)

@@ -21,7 +21,7 @@ from energax.kernels._gradient_state import (
     failed,
     log_density_in,
 )
-from energax.random import bernoulli
+from energax.random import bernoulli, normal
 
 
 class MALA(AbstractGradientKernel):
@@ -89,7 +89,7 @@ class MALA(AbstractGradientKernel):
         key_propose, key_accept = jax.random.split(key)
         u, dtype = state.position, state.position.dtype
         step = self.step_size.astype(dtype) * spread_over(self.inverse_mass, energy)
-        noise = jax.random.normal(key_propose, u.shape, dtype)
+        noise = normal(key_propose, u.shape, dtype)
         if holds_entries(energy.space):
             noise = jnp.where(free_entries(energy.space), noise, 0.0)
         force = cleaned(state.gradient)

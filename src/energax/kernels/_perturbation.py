@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from energax.random import normal
 from energax.spaces import (
     AbstractSpace,
     Binary,
@@ -37,7 +38,7 @@ def perturb(
 @perturb.register(Real)
 @perturb.register(Box)
 def _(space: Any, x: Array, step_size: Array, key: Key[Array, ""]) -> Array:
-    return x + step_size * jax.random.normal(key, x.shape, x.dtype)
+    return x + step_size * normal(key, x.shape, x.dtype)
 
 
 @perturb.register

@@ -2,8 +2,13 @@
 
 from energax.random._checks import as_count as as_count
 from energax.random._checks import as_key as as_key
+from energax.random._draws import Choices as Choices
 from energax.random._draws import bernoulli as bernoulli
 from energax.random._draws import categorical as categorical
+from energax.random._draws import choices as choices
+from energax.random._draws import choose as choose
+from energax.random._draws import log_normaliser as log_normaliser
+from energax.random._draws import normal as normal
 from energax.random._draws import poisson as poisson
 from energax.random._generator import GENERATOR as GENERATOR
 from energax.random._generator import GENERATOR_VERSION as GENERATOR_VERSION

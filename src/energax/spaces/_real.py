@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
 
+from energax.random import normal
 from energax.spaces._base import (
     AbstractSpace,
     Numbers,
@@ -37,7 +38,7 @@ class Real(AbstractSpace):
         return jax.ShapeDtypeStruct(self.shape, float_dtype())
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
-        return jax.random.normal(key, self.shape)
+        return normal(key, self.shape)
 
     def contains(self, x: Array) -> Bool[Array, ""]:
         return jnp.all(jnp.isfinite(x))
@@ -99,7 +100,7 @@ class Box(AbstractSpace):
         inside = low + width * jax.random.uniform(key_uniform, self.shape)
         tail = jax.random.exponential(key_tail, self.shape)
         above, under = low + tail, high - tail
-        whole = jax.random.normal(key_normal, self.shape)
+        whole = normal(key_normal, self.shape)
         one_end = jnp.where(finite_low, above, jnp.where(finite_high, under, whole))
         return jnp.where(both, inside, one_end)
 

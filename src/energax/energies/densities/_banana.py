@@ -2,12 +2,12 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
+from energax.random import normal
 from energax.spaces import Numbers, Real
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -102,7 +102,7 @@ class Banana(AbstractNormalised):
         return 0.5 * (along**2 + across**2) + self.log_scale + self.log_width + _LOG_2PI
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, " 2"]:
-        z = jax.random.normal(key, (2,), self.bend.dtype)
+        z = normal(key, (2,), self.bend.dtype)
         along = self.location + jnp.exp(self.log_scale) * z[0]
         across = self.offset + self.bend * along**2 + jnp.exp(self.log_width) * z[1]
         return jnp.stack([along, across])

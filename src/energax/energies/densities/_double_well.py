@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies._base import AbstractTractable
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.algebra._rules import POWER
-from energax.random import bernoulli
+from energax.random import bernoulli, normal
 from energax.spaces import Numbers, Real
 from energax.spaces._base import shape_of
 
@@ -107,7 +107,7 @@ class DoubleWell(AbstractTractable):
         def propose(carry):
             y, done, round = carry
             key_normal, key_keep = jax.random.split(jax.random.fold_in(key_draws, round))
-            new = 1 + scale * jax.random.normal(key_normal, scale.shape, scale.dtype)
+            new = 1 + scale * normal(key_normal, scale.shape, scale.dtype)
             log_share = -height * jnp.square(new - 1) * new * (new + 2)
             keep = (new > 0) & bernoulli(key_keep, jnp.exp(jnp.minimum(log_share, 0.0)))
             return jnp.where(done, y, new), done | keep, round + 1

@@ -3,13 +3,12 @@
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array
-from energax.random import as_count
+from energax.random import as_count, normal
 from energax.spaces import Numbers, Real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -53,6 +52,6 @@ class Funnel(AbstractNormalised):
         return first + others + self.size * _HALF_LOG_2PI
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, " size"]:
-        z = jax.random.normal(key, (self.size,), self.log_scale.dtype)
+        z = normal(key, (self.size,), self.log_scale.dtype)
         first = self.scale * z[:1]
         return jnp.concatenate([first, jnp.exp(first / 2) * z[1:]])

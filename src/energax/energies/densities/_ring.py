@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies._base import AbstractTractable
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.algebra._rules import POWER
-from energax.random import bernoulli
+from energax.random import bernoulli, normal
 from energax.spaces import Numbers, Real
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -75,7 +75,7 @@ class Ring(AbstractTractable):
         def propose(carry):
             _, _, round = carry
             key_normal, key_keep = jax.random.split(jax.random.fold_in(key_radius, round))
-            r = mode + width * jax.random.normal(key_normal, (), width.dtype)
+            r = mode + width * normal(key_normal, (), width.dtype)
             ratio = jnp.maximum(r / mode, 0.0)
             return r, bernoulli(key_keep, ratio * jnp.exp(1 - ratio)), round + 1
 

@@ -2,7 +2,6 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
@@ -12,6 +11,7 @@ from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
+from energax.random import normal
 from energax.spaces import Numbers, Real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -56,7 +56,7 @@ class Gaussian(AbstractNormalised):
         return jnp.sum(0.5 * z**2 + self.log_scale + _HALF_LOG_2PI)
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "*shape"]:
-        return self.mean + self.scale * jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        return self.mean + self.scale * normal(key, self.mean.shape, self.mean.dtype)
 
 
 class MultivariateGaussian(AbstractNormalised):
@@ -140,7 +140,7 @@ class MultivariateGaussian(AbstractNormalised):
         return 0.5 * jnp.sum(z**2) - half_log_det + self.mean.shape[0] * _HALF_LOG_2PI
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, " n"]:
-        z = jax.random.normal(key, self.mean.shape, self.mean.dtype)
+        z = normal(key, self.mean.shape, self.mean.dtype)
         factor = jnp.tril(self.precision_factor)
         return self.mean + solve_triangular(factor, z, trans=1, lower=True)
 

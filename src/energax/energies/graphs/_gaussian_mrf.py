@@ -31,6 +31,7 @@ from energax.energies.graphs._precision import (
     narrow_order,
     transform,
 )
+from energax.random import normal
 from energax.spaces import Numbers, Real
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -208,10 +209,10 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         with jax.default_matmul_precision("highest"):
             if self.position is None:
                 values = eigenvalues(self._lattice, self.coupling, self.mass)
-                z = jax.random.normal(key, values.shape, values.dtype)
+                z = normal(key, values.shape, values.dtype)
                 return self.mean + transform(self._lattice, z / jnp.sqrt(values), inverse=True)
             made, position = self._factor()
-            z = jax.random.normal(key, made.diagonal.shape[:2], made.diagonal.dtype)
+            z = normal(key, made.diagonal.shape[:2], made.diagonal.dtype)
             return self.mean + backward(made, z, position).reshape(self.graph.shape)
 
     @property
@@ -300,7 +301,7 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
 
 def _drawn(pull: Array, precision: Array, key: Key[Array, ""]) -> Array:
     """Entries with this precision given their neighbours' weighted sum."""
-    z = jax.random.normal(key, pull.shape, pull.dtype)
+    z = normal(key, pull.shape, pull.dtype)
     return pull / precision + z / jnp.sqrt(precision)
 
 
