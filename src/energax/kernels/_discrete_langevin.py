@@ -78,13 +78,13 @@ class DiscreteLangevin(AbstractFlipKernel):
         if free is not None:
             flip &= free
         y = jnp.where(flip.reshape(state.x.shape), flipped(energy.space, state.x), state.x)
-        new = flip_state(energy, y)
+        new = flip_state(energy, y, state.doubt)
         if not self.corrected:
             return new, Info(jnp.ones_like(new.energy), new.energy)
         back = new.gains / 2 - stay
         each = _log_probability(back, flip) - _log_probability(there, flip)
         log_ratio = jnp.sum(each if free is None else jnp.where(free, each, 0.0))
-        return accept_or_stay(energy, state, new, log_ratio, key_accept)
+        return accept_or_stay(state, new, log_ratio, key_accept)
 
 
 def _log_probability(logits: Array, flip: Array) -> Array:

@@ -6,6 +6,7 @@ changes, at the price of one gradient for all of them.
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
@@ -13,18 +14,29 @@ from jaxtyping import Array, Bool, Float, Key
 from energax.energies import AbstractEnergy
 from energax.kernels._base import AbstractKernel, AbstractTermsState, Info
 from energax.kernels._coordinates import free_entries, holds_entries
-from energax.kernels._metropolis import from_terms, judged
+from energax.kernels._metropolis import chance, counted
 from energax.random import bernoulli
 from energax.spaces import AbstractSpace, Binary, Clamped, Spin
 
 
-class FlipState(AbstractTermsState):
+class AbstractFlipState(AbstractTermsState):
     """x, its energy, the energy's terms, and what each flip is guessed to add to log p."""
+
+    energy: eqx.AbstractVar[Float[Array, ""]]
+    gains: eqx.AbstractVar[Float[Array, " entries"]]
+    doubt: eqx.AbstractVar[Float[Array, ""]]
+    """0 where x is a state of the space, else what its energy counts as, `+inf` or NaN: looked at
+    once, for no flip changes it."""
+
+
+class FlipState(AbstractFlipState):
+    """Just that."""
 
     x: Array
     energy: Float[Array, ""]
     terms: Any
     gains: Float[Array, " entries"]
+    doubt: Float[Array, ""]
 
 
 class AbstractFlipKernel(AbstractKernel):
@@ -33,13 +45,22 @@ class AbstractFlipKernel(AbstractKernel):
     def check(self, energy: AbstractEnergy) -> None:
         require_two_valued(self, energy)
 
-    def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> FlipState:
-        return flip_state(energy, energy.space.clamp(x))
+    def state_at(
+        self, energy: AbstractEnergy, x: Array, doubt: Float[Array, ""]
+    ) -> AbstractFlipState:
+        """The state at x: one evaluation of the energy with its gradient."""
+        return flip_state(energy, x, doubt)
 
-    def refresh(self, energy: AbstractEnergy, state: FlipState) -> FlipState:
-        return flip_state(energy, energy.space.clamp(state.x))
+    def init(
+        self, energy: AbstractEnergy, x: Array, key: Key[Array, ""] | None
+    ) -> AbstractFlipState:
+        x = energy.space.clamp(x)
+        return self.state_at(energy, x, counted(energy, x, jnp.zeros((), x.dtype)))
 
-    def energy_at(self, energy: AbstractEnergy, state: FlipState) -> Float[Array, ""]:
+    def refresh(self, energy: AbstractEnergy, state: AbstractFlipState) -> AbstractFlipState:
+        return self.init(energy, state.x, None)
+
+    def energy_at(self, energy: AbstractEnergy, state: AbstractFlipState) -> Float[Array, ""]:
         return state.energy
 
 
@@ -64,33 +85,31 @@ def may_flip(space: AbstractSpace) -> Bool[Array, " entries"] | None:
     return free_entries(space) if holds_entries(space) else None
 
 
-def flip_state(energy: AbstractEnergy, x: Array) -> FlipState:
+def flip_state(energy: AbstractEnergy, x: Array, doubt: Float[Array, ""]) -> FlipState:
     """The state at x: one evaluation of the energy with its gradient."""
 
     def value(x):
         terms = energy.terms(x)
         return energy.energy_of(terms), terms
 
-    (_, terms), gradient = jax.value_and_grad(value, has_aux=True)(x)
+    (found, terms), gradient = jax.value_and_grad(value, has_aux=True)(x)
     gains = gradient * (x - flipped(energy.space, x))
     # A guess may be any function of x. Where the gradient is NaN (a kink, a state without
     # probability) there is none; sums of infinite ones would be NaN.
     gains = jnp.clip(jnp.where(jnp.isnan(gains), 0.0, gains), -1e30, 1e30)
-    known = from_terms(energy, x, terms)
-    return FlipState(x, known.energy, terms, gains.reshape(-1))
+    found = jnp.where(doubt == 0, found, doubt)
+    return FlipState(x, found, terms, gains.reshape(-1), doubt)
 
 
 def accept_or_stay(
-    energy: AbstractEnergy,
-    state: FlipState,
-    new: FlipState,
+    state: AbstractFlipState,
+    new: AbstractFlipState,
     log_proposal_ratio: Float[Array, ""],
     key: Key[Array, ""],
-) -> tuple[FlipState, Info]:
+) -> tuple[Any, Info]:
     """The Metropolis-Hastings test, as for a `MetropolisState`, of a state already evaluated."""
-    proposed, probability = judged(energy, state.energy, new.x, new.energy, log_proposal_ratio)
+    probability = chance(state.energy, new.energy, log_proposal_ratio)
     accept = bernoulli(key, probability)
-    new = FlipState(new.x, proposed, new.terms, new.gains)
     kept = jax.tree.map(lambda a, b: jnp.where(accept, a, b), new, state)
     return kept, Info(probability, kept.energy)
 

@@ -1,22 +1,34 @@
 """Gibbs with gradients: flip the entry whose flip the gradient recommends."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels._base import Info
 from energax.kernels._flips import (
     AbstractFlipKernel,
-    FlipState,
+    AbstractFlipState,
     accept_or_stay,
     flip_state,
     flipped,
     may_flip,
 )
-from energax.random import categorical
+from energax.random import Choices, choices, choose, log_normaliser
+from energax.spaces import AbstractSpace
+
+
+class ChoiceState(AbstractFlipState):
+    """What a `FlipState` has, and what drawing an entry to flip takes of its gains."""
+
+    x: Array
+    energy: Float[Array, ""]
+    terms: Any
+    gains: Float[Array, " entries"]
+    doubt: Float[Array, ""]
+    choices: Choices
 
 
 class GibbsWithGradients(AbstractFlipKernel):
@@ -50,27 +62,31 @@ class GibbsWithGradients(AbstractFlipKernel):
 
     is_exact: ClassVar[bool] = True
 
+    def state_at(self, energy: AbstractEnergy, x: Array, doubt: Float[Array, ""]) -> ChoiceState:
+        state = flip_state(energy, x, doubt)
+        made = choices(_logits(energy.space, state.gains))
+        return ChoiceState(x, state.energy, state.terms, state.gains, doubt, made)
+
     def step(
-        self, energy: AbstractEnergy, state: FlipState, key: Key[Array, ""]
-    ) -> tuple[FlipState, Info]:
+        self, energy: AbstractEnergy, state: ChoiceState, key: Key[Array, ""]
+    ) -> tuple[ChoiceState, Info]:
         key_site, key_accept = jax.random.split(key)
-        free = may_flip(energy.space)
-
-        def logits(gains):
-            return gains / 2 if free is None else jnp.where(free, gains / 2, -jnp.inf)
-
-        there = logits(state.gains)
-        site = categorical(key_site, there)
+        there = _logits(energy.space, state.gains)
+        site = choose(key_site, there, state.choices)
         chosen = jnp.arange(there.size) == site
+        free = may_flip(energy.space)
         if free is not None:
             chosen &= free  # of no free entry the first is drawn, and stays
         y = jnp.where(chosen.reshape(state.x.shape), flipped(energy.space, state.x), state.x)
-        new = flip_state(energy, y)
-        log_ratio = _log_softmax_at(logits(new.gains), site) - _log_softmax_at(there, site)
+        new = self.state_at(energy, y, state.doubt)
+        log_back = _logits(energy.space, new.gains)[site] - log_normaliser(new.choices)
+        log_there = there[site] - log_normaliser(state.choices)
         # Both are impossible only where nothing is free: x proposes itself.
-        log_ratio = jnp.where(jnp.isnan(log_ratio), 0.0, log_ratio)
-        return accept_or_stay(energy, state, new, log_ratio, key_accept)
+        log_ratio = jnp.where(jnp.isnan(log_back - log_there), 0.0, log_back - log_there)
+        return accept_or_stay(state, new, log_ratio, key_accept)
 
 
-def _log_softmax_at(logits: Float[Array, " n"], index: Int[Array, ""]) -> Float[Array, ""]:
-    return logits[index] - jax.nn.logsumexp(logits)
+def _logits(space: AbstractSpace, gains: Float[Array, " entries"]) -> Float[Array, " entries"]:
+    """log q of each entry, up to a constant; `-inf` of those that are held."""
+    free = may_flip(space)
+    return gains / 2 if free is None else jnp.where(free, gains / 2, -jnp.inf)

@@ -155,13 +155,26 @@ def judged(
     log_proposal_ratio: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """E(y) as the test of `accept_or_stay` counts it, and the probability to go there."""
-    inside, broken = energy.space.contains(y), _holds_nan(y)
-    # Outside its space an energy may be anything, NaN too: that says nothing against the model.
-    failed = broken | (inside & (jnp.isnan(proposed) | (proposed == -jnp.inf)))
-    proposed = jnp.where(broken, jnp.nan, jnp.where(inside, proposed, jnp.inf))
+    proposed = counted(energy, y, proposed)
+    return proposed, chance(current, proposed, log_proposal_ratio)
+
+
+def counted(energy: AbstractEnergy, x: State, value: Float[Array, ""]) -> Float[Array, ""]:
+    """E(x) as a test counts it: NaN where x holds NaN, `+inf` outside the space.
+
+    There an energy may be anything, NaN too: that says nothing against the model.
+    """
+    return jnp.where(_holds_nan(x), jnp.nan, jnp.where(energy.space.contains(x), value, jnp.inf))
+
+
+def chance(
+    current: Float[Array, ""], proposed: Float[Array, ""], log_proposal_ratio: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The probability to go from one energy to another, as it is counted; 1 to a failure."""
     # From an infinite energy (a start outside the support) every finite one is uphill.
     log_ratio = jnp.where(proposed == jnp.inf, -jnp.inf, current - proposed + log_proposal_ratio)
-    return proposed, jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
+    failed = jnp.isnan(proposed) | (proposed == -jnp.inf)
+    return jnp.where(failed, 1.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
 
 
 def _holds_nan(x: State) -> Bool[Array, ""]:
@@ -186,5 +199,4 @@ def retempered(energy: AbstractEnergy, state: MetropolisState) -> MetropolisStat
 
 def from_terms(energy: AbstractEnergy, x: State, terms: Any) -> MetropolisState:
     """The state at x whose terms are known: nothing is evaluated again."""
-    value = jnp.where(energy.space.contains(x), energy.energy_of(terms), jnp.inf)
-    return MetropolisState(x, jnp.where(_holds_nan(x), jnp.nan, value), terms)
+    return MetropolisState(x, counted(energy, x, energy.energy_of(terms)), terms)
