@@ -205,6 +205,7 @@ def test_annealing_finds_log_z_of_the_torus():
 SIDE_BY_SIDE = {
     "ising": lambda: registry.GRAPHS["ising on a graph"](),
     "hub": lambda: ex.Ising([(0, i) for i in range(1, 20)], 0.3, np.linspace(-1, 1, 20)),
+    "alike": lambda: ex.Ising([(0, 1), (1, 2), (2, 0), (2, 3), (3, 4)], 0.4, 0.1),
     "potts": lambda: registry.GRAPHS["potts on a graph"](),
     "odd torus": lambda: registry.GRAPHS["ising on an odd torus"](),
 }
@@ -213,8 +214,9 @@ SIDE_BY_SIDE = {
 @pytest.mark.parametrize("name", SIDE_BY_SIDE)
 def test_chains_side_by_side_are_chains_one_by_one(name, x64):
     model = SIDE_BY_SIDE[name]()
-    keys = jax.random.split(ex.key(0), 5)
-    x = jax.vmap(model.space.draw)(jax.random.split(ex.key(1), 5))
+    # So many that they share lists of what few neighbours can say.
+    keys = jax.random.split(ex.key(0), 16)
+    x = jax.vmap(model.space.draw)(jax.random.split(ex.key(1), 16))
     held = x[0] == x[1]
 
     @jax.jit
@@ -224,7 +226,7 @@ def test_chains_side_by_side_are_chains_one_by_one(name, x64):
         held_together = jax.vmap(lambda x, k: model.sweep(x, k, held))(x, keys)
         held_apart = jax.lax.map(lambda each: model.sweep(*each, held), (x, keys))
         # One chain on each of several models: as replica exchange has them.
-        ladder = jnp.linspace(0.2, 1.0, 5)
+        ladder = jnp.linspace(0.2, 1.0, 16)
         tempered = jax.vmap(lambda b, x, k: (model**b).sweep(x, k))(ladder, x, keys)
         one = (model ** ladder[2]).sweep(x[2], keys[2])
         return (together, apart), (held_together, held_apart), (tempered[2], one)

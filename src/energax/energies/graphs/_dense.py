@@ -51,7 +51,7 @@ def sweep_dense(
             place, old, row, stays = each
             here = jax.lax.dynamic_index_in_dim(total, place, total.ndim - 1, keepdims=False)
             uniform = jax.random.uniform(jax.random.fold_in(key_block, place), (), total.dtype)
-            new = jnp.where(stays, old, rule.draw(here, uniform))
+            new = jnp.where(stays, old, rule.pick(rule.weigh(here), uniform))
             change = rule.message(new) - rule.message(old)
             row = row.reshape((1,) * change.ndim + row.shape)
             return total + change[..., None] * row, new

@@ -91,14 +91,19 @@ class Ising(AbstractBlocked):
         return sweep(_SPINS, self.graph, coupling, field, x, key, held)
 
 
-def _drawn(field: Array, uniform: Any) -> Array:
-    """Spins given their fields: +1 with probability 1 / (1 + exp(-2 f))."""
+def _chance(field: Array) -> Array:
+    """Of a spin of +1, given its field: 1 / (1 + exp(-2 f))."""
     # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
-    up = uniform < jax.nn.sigmoid(2 * field) - jnp.finfo(field.dtype).eps / 2
-    return jnp.where(up, 1.0, -1.0).astype(field.dtype)
+    return jax.nn.sigmoid(2 * field) - jnp.finfo(field.dtype).eps / 2
 
 
-_SPINS = SiteRule(message=lambda s: s, draw=_drawn, nothing=0.0)
+def _picked(chance: Array, uniform: Any) -> Array:
+    return jnp.where(uniform < chance, 1.0, -1.0).astype(chance.dtype)
+
+
+_SPINS = SiteRule(
+    message=lambda s: s, weigh=_chance, pick=_picked, nothing=0.0, two_values=(-1.0, 1.0)
+)
 
 
 def _product(a: Ising, b: Ising) -> Ising | None:

@@ -94,10 +94,15 @@ class Potts(AbstractBlocked):
         field = jnp.moveaxis(self.field, -1, 0)
         if field.ndim == 1:
             field = field.reshape(-1, *[1] * x.ndim)
-        return sweep(SiteRule(message, _drawn, -1), self.graph, self.coupling, field, x, key, held)
+        rule = SiteRule(message, weigh=_log_odds, pick=_picked, nothing=-1)
+        return sweep(rule, self.graph, self.coupling, field, x, key, held)
 
 
-def _drawn(log_odds: Array, uniform: Any) -> Array:
+def _log_odds(total: Array) -> Array:
+    return total
+
+
+def _picked(log_odds: Array, uniform: Any) -> Array:
     """Labels given their log-probabilities, up to a constant, along the first axis."""
     # One array a label, added up in turn: XLA joins it all into one loop, which it would not do
     # with a cumulative sum along an axis.

@@ -12,7 +12,11 @@ class SiteRule(NamedTuple):
     message: Callable[[Array], Array]
     """What values say to their neighbours, to be multiplied by the coupling and added up: the
     same shape, with the axes of `field` that come before the sites' put first."""
-    draw: Callable[[Array, Any], Array]
-    """New values from the sums of messages and fields, and a uniform number each."""
+    weigh: Callable[[Array], Array]
+    """What a draw needs of the sums of messages and fields."""
+    pick: Callable[[Array, Any], Array]
+    """New values from that and a uniform number each."""
     nothing: int | float
     """A value whose message is 0."""
+    two_values: tuple[float, float] | None = None
+    """The values of a site where there are but two, the second positive and the first not."""

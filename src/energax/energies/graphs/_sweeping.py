@@ -15,6 +15,9 @@ from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import by_edge, per_bond
 from energax.energies.graphs._site_rule import SiteRule
 
+_LISTED = 16
+"""What a node's neighbours can say is listed where that is at most so much."""
+
 _UNROLLED = 16
 """Up to this degree a node's neighbours are gathered one after the other."""
 
@@ -78,7 +81,7 @@ def _sweep_checkerboard(
             total = sum(each[1:], each[0])
         total = total + fields[colour]
         uniform = jax.random.uniform(key_colour, halves[0].shape, total.dtype)
-        new = rule.draw(total, uniform)
+        new = rule.pick(rule.weigh(total), uniform)
         halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
     return join(lattice, halves[0], halves[1])
 
@@ -126,40 +129,80 @@ def _each_block(
     """Blocks in turn; x of shape (nodes, *chains), keys of shape `chains`."""
     n = len(x)
     padded = jnp.concatenate([x, jnp.full((1, *chains), rule.nothing, x.dtype)])
-    if coupling.ndim:
-        coupling = jnp.append(coupling, jnp.zeros((), coupling.dtype))
     uniform_field = field.shape[-1] == 1
 
     def side_by_side(a: Array) -> Array:
         return a.reshape(*a.shape, *[1] * len(chains))
 
-    for level, tables in enumerate(blocks):
+    for level, (nodes, around, leading) in enumerate(blocks):
+        degree = around.shape[-1]
+        is_listed = rule.two_values and chains and 2**degree <= min(_LISTED, *chains)
+        # Of all blocks at once: XLA moves what no step changes out of a loop of steps.
+        if coupling.ndim:
+            bonds = jnp.append(coupling, jnp.zeros((), coupling.dtype))[leading]
+        else:
+            bonds = jnp.where(around < n, coupling, 0)
+        at = jnp.minimum(nodes, n - 1)
+        listed = (
+            _listed(rule, bonds, field[None] if uniform_field else field[at]) if is_listed else None
+        )
 
-        def update(padded, block, level=level):
-            index, (nodes, around, leading) = block
+        def update(padded, block, level=level, degree=degree):
+            index, nodes, around, bonds, listed = block
+            at = jnp.minimum(nodes, n - 1)
 
             def said(place: Any) -> Array:
-                message = rule.message(padded[around[:, place]])
-                if coupling.ndim:
-                    return _times(side_by_side(coupling[leading[:, place]]), message)
-                return coupling * message
+                return _times(side_by_side(bonds[:, place]), rule.message(padded[around[:, place]]))
 
-            degree = around.shape[1]
-            if degree <= _UNROLLED:  # which XLA joins into one loop over the nodes
-                total = sum((said(i) for i in range(1, degree)), said(0))
+            if listed is not None:
+                values = [padded[around[:, place]] for place in range(degree)]
+                weight = _looked_up([side_by_side(each) for each in listed], values)
             else:
-                total = jnp.sum(said(slice(None)), -1 - len(chains))
-            at = jnp.minimum(nodes, n - 1)
-            total = total + side_by_side(field if uniform_field else field[..., at])
-            uniform = _uniforms(keys, (level, index), nodes.shape, total.dtype)
-            new = rule.draw(total, uniform)
+                if degree <= _UNROLLED:  # which XLA joins into one loop over the nodes
+                    total = sum((said(i) for i in range(1, degree)), said(0))
+                else:
+                    total = jnp.sum(said(slice(None)), -1 - len(chains))
+                here = field if uniform_field else field[..., at]
+                weight = rule.weigh(total + side_by_side(here))
+            uniform = _uniforms(keys, (level, index), nodes.shape, weight.dtype)
+            new = rule.pick(weight, uniform)
             if held is not None:
                 new = jnp.where(side_by_side(held[at]), padded[nodes], new)
             # Rows that only fill a block up are written nowhere.
             return padded.at[jnp.where(nodes < n, nodes, n + 1)].set(new, mode="drop"), None
 
-        padded, _ = jax.lax.scan(update, padded, (jnp.arange(len(tables[0])), tables))
+        each = (jnp.arange(len(nodes)), nodes, around, bonds, listed)
+        padded, _ = lax.scan(update, padded, each)
     return padded[:n]
+
+
+def _listed(rule: SiteRule, bonds: Array, field: Array) -> Array:
+    """`rule.weigh` of every node, for all that its neighbours can say to it.
+
+    Many chains share a node's list and look their neighbours up in it, for less than an exponential
+    each.
+
+    **Arguments:**
+
+    - `bonds`: couplings, shape (blocks, width, degree), 0 where there is no neighbour.
+    - `field`: shape (blocks, width) or (1, 1).
+
+    **Returns:** shape (blocks, 2^degree, width), the first neighbour's value changing slowest.
+    """
+    assert rule.two_values is not None
+    says = [rule.message(jnp.asarray(value, bonds.dtype)) for value in rule.two_values]
+    sums = [field]
+    for place in range(bonds.shape[-1]):
+        sums = [total + bonds[..., place] * said for total in sums for said in says]
+    return rule.weigh(jnp.stack(sums, 1))
+
+
+def _looked_up(listed: list[Array], values: list[Array]) -> Array:
+    """The entries of lists, each of shape (width, 1), by the values of neighbours."""
+    for value in reversed(values):
+        pairs = zip(listed[::2], listed[1::2], strict=True)
+        listed = [jnp.where(value > 0, second, first) for first, second in pairs]
+    return listed[0]
 
 
 def _uniforms(
