@@ -136,10 +136,10 @@ def test_what_a_step_says(name):
 
 
 def _gradients(jaxpr) -> int:
-    """How often a program takes a sine, loops counted once."""
+    """How often a program takes a cosine, the derivative of the sine, loops counted once."""
     count = 0
     for equation in jaxpr.eqns:
-        count += equation.primitive.name == "sin"
+        count += equation.primitive.name == "cos"
         for inner in jaxprs_in_params(equation.params):
             count += _gradients(inner)
     return count
@@ -153,17 +153,15 @@ def test_a_step_takes_one_gradient_or_one_in_its_loop(name):
     program = jax.make_jaxpr(lambda s, k: kernel.step(energy, s, k))(state, ex.key(1))
     assert _gradients(program.jaxpr) == 1
     program = jax.make_jaxpr(lambda s: kernel.refresh(energy, s))(state)
-    assert _gradients(program.jaxpr) == 1
+    assert _gradients(program.jaxpr) == (0 if name == "langevin" else 1)  # which keeps x alone
 
 
-@pytest.mark.parametrize("name", ["mala", "hmc", "langevin"])
+@pytest.mark.parametrize("name", ["mala", "hmc"])
 def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(name):
     before, after = ex.Gaussian(jnp.zeros(1), 0.5), ex.Gaussian(jnp.ones(1), 1.0)
-    kernel = {"langevin": ex.UnadjustedLangevin(0.2)}.get(name, _kernel(name))
+    kernel = _kernel(name)
     n = 20_000
     x = jnp.asarray(np.random.default_rng(0).normal(1.0, 1.0, (n, 1)), jnp.float32)
-    if name == "langevin":  # what it leaves invariant is a little wider
-        x = 1 + (x - 1) / np.sqrt(1 - 0.2 / 2)
 
     @eqx.filter_jit
     def step(refreshed, key):

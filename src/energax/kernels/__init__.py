@@ -9,12 +9,14 @@ from energax.kernels._base import AbstractTunableKernel as AbstractTunableKernel
 from energax.kernels._base import Info as Info
 from energax.kernels._block_gibbs import BlockGibbs as BlockGibbs
 from energax.kernels._chains import energies_of as energies_of
+from energax.kernels._chains import no_acceptance as no_acceptance
 from energax.kernels._chains import refresh_chains as refresh_chains
 from energax.kernels._chains import retemper_chains as retemper_chains
 from energax.kernels._chains import start_chains as start_chains
 from energax.kernels._chains import step_chains as step_chains
 from energax.kernels._chains import terms_of as terms_of
 from energax.kernels._chains import tune_chains as tune_chains
+from energax.kernels._chains import walk as walk
 from energax.kernels._coupled import CoupledStep as CoupledStep
 from energax.kernels._coupled import check_coupled as check_coupled
 from energax.kernels._coupled import have_met as have_met

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
@@ -72,18 +74,31 @@ def tune_chains(
     """
     if isinstance(kernel, AbstractTunableKernel):
         return kernel.tune(energy, states, n_steps, key)
-    return kernel, walk(energy, kernel, states, n_steps, key)
+    return kernel, walk(energy, kernel, states, n_steps, key)[0]
 
 
 def walk(
-    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, n_steps: Array, key: Key[Array, ""]
-) -> Any:
-    """`n_steps` of every chain, which may be traced, and nothing kept but where they got to."""
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, n_steps: Any, key: Key[Array, ""]
+) -> tuple[Any, Float[Array, " chains"]]:
+    """`n_steps` of every chain, which may be traced: where they got to, their mean acceptance."""
 
-    def body(i, states):
-        return step_chains(energy, kernel, states, jax.random.fold_in(key, i))[0]
+    def body(i, carry):
+        # What a step says of the energy is not kept, so XLA leaves it out of the loop.
+        states, total = carry
+        states, info = step_chains(energy, kernel, states, jax.random.fold_in(key, i))
+        return states, total + info.acceptance
 
-    return jax.lax.fori_loop(0, n_steps, body, states)
+    none = no_acceptance(energy, kernel, states, key)
+    states, total = lax.fori_loop(0, n_steps, body, (states, none))
+    return states, total / jnp.maximum(n_steps, 1).astype(total.dtype)
+
+
+def no_acceptance(
+    energy: AbstractEnergy, kernel: AbstractKernel, states: Any, key: Key[Array, ""]
+) -> Float[Array, " chains"]:
+    """Zeros of the dtype in which every chain's acceptance is added up."""
+    like = jax.eval_shape(lambda s, k: step_chains(energy, kernel, s, k)[1], states, key)
+    return jnp.zeros(like.acceptance.shape, like.acceptance.dtype)
 
 
 def terms_of(energy: AbstractEnergy, states: Any) -> Any:

@@ -42,4 +42,4 @@ class AbstractGradientKernel(AbstractTunableKernel):
     ) -> tuple["AbstractGradientKernel", Any]:
         if self.adapt:
             return adapted(energy, self, states, n_steps, key)
-        return self, walk(energy, self, states, n_steps, key)
+        return self, walk(energy, self, states, n_steps, key)[0]

@@ -14,10 +14,9 @@ from energax.spaces import State
 
 
 class LangevinState(AbstractKernelState):
-    """x and the gradient of the energy at it."""
+    """x alone: a step takes the gradient there, once."""
 
     x: State
-    gradient: State
 
 
 class UnadjustedLangevin(AbstractKernel):
@@ -73,7 +72,7 @@ class UnadjustedLangevin(AbstractKernel):
         require_continuous(self, energy)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> LangevinState:
-        return LangevinState(x, jax.grad(energy.energy)(x))
+        return LangevinState(x)
 
     def step(
         self, energy: AbstractEnergy, state: LangevinState, key: Key[Array, ""]
@@ -84,15 +83,15 @@ class UnadjustedLangevin(AbstractKernel):
             jax.tree.map(
                 lambda x, g, z: x - self.step_size.astype(x.dtype) * g + scale.astype(x.dtype) * z,
                 state.x,
-                state.gradient,
+                jax.grad(energy.energy)(state.x),
                 noise_like(state.x, key),
             ),
         )
-        value, gradient = jax.value_and_grad(energy.energy)(x)
-        return LangevinState(x, gradient), Info(jnp.ones_like(value), value)
+        value = energy.energy(x)
+        return LangevinState(x), Info(jnp.ones_like(value), value)
 
     def refresh(self, energy: AbstractEnergy, state: LangevinState) -> LangevinState:
-        return LangevinState(state.x, jax.grad(energy.energy)(state.x))
+        return state
 
 
 class UnderdampedState(AbstractKernelState):

@@ -233,7 +233,7 @@ class ReplicaExchange(AbstractTunableKernel):
             if kernel.settings is not None:
                 kernel, states = kernel._tuned_rungs(energy, states, length // 2, key_tune)
                 length = length - length // 2
-            states = walk(energy, kernel, states, length, key_walk)
+            states, _ = walk(energy, kernel, states, length, key_walk)
             kernel = kernel._with(
                 kernel._better_ladder(states.swaps, last=i == _ROUNDS - 1), kernel.settings
             )

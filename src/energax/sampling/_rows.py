@@ -14,9 +14,16 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel, energies_of, start_chains, tune_chains
+from energax.kernels import (
+    AbstractKernel,
+    energies_of,
+    no_acceptance,
+    start_chains,
+    tune_chains,
+    walk,
+)
 from energax.sampling._collect import AbstractCollector, outputs_of
-from energax.sampling._walk import no_acceptance, walk, walk_chains
+from energax.sampling._walk import walk_chains
 from energax.spaces import State
 
 TRACE = 1024
