@@ -96,6 +96,21 @@ def _write_data(root: Path) -> None:
     np.savez(root / "unclear.npz", one=ROWS, two=ROWS, three=ROWS)
     np.savez(root / "test.npz", train_x=ROWS, test_x=ROWS[:, :5])
     np.savez(root / "whole.npz", X=ROWS)
+    samples = {"x": np.zeros((2, 3, 6)), "energy": np.zeros((2, 3)), "about": "{}"}
+    for name, other in {
+        "good": {},
+        "other": {"x": np.zeros((2, 3, 5))},
+        "seven": {"x": np.full((2, 3, 6), 7.0)},
+        "lost": {"energy": np.full((2, 3), np.nan)},
+        "pickled": {"x": np.full((2, 3, 6), None)},
+        "flat": {"energy": np.zeros(3)},
+        "undrawn": {"x": np.zeros((2, 0, 6)), "energy": np.zeros((2, 0))},
+    }.items():
+        np.savez(root / f"samples_{name}.npz", **{**samples, **other})
+    good = (root / "samples_good.npz").read_bytes()
+    (root / "samples_cut.npz").write_bytes(good[: len(good) // 2])
+    del samples["x"]
+    np.savez(root / "samples_parts.npz", visible=np.zeros((2, 3, 6)), **samples)
     whole = (root / "whole.npz").read_bytes()
     (root / "cut.npz").write_bytes(whole[: len(whole) // 2])
     (root / "cut.npy").write_bytes((root / "rows.npy").read_bytes()[:200])
@@ -337,6 +352,21 @@ BAD = {
     "thin beyond 32 bits": ("sample rbm.energax --thin 5000000000", "--thin", "2^31"),
     "samples that are no npz": ("sample rbm.energax --out s.csv", "must end in .npz"),
     "samples exist": ("sample rbm.energax --out whole.npz", "whole.npz exists"),
+    "no start": ("sample rbm.energax --start missing.npz", "missing.npz", "no such file"),
+    "narrow start": ("sample rbm.energax --start narrow.npy", "6 entries", "have 5"),
+    "grey start": ("sample rbm.energax --start counts.npy", "counts.npy", "zeros and ones"),
+    "damaged start": ("sample rbm.energax --start samples_cut.npz", "samples_cut.npz", "damaged"),
+    "start of objects": ("sample rbm.energax --start samples_pickled.npz", "Python objects"),
+    "start of another model": ("sample rbm.energax --start samples_parts.npz", "no array 'x'"),
+    "start of another width": ("sample rbm.energax --start samples_other.npz", "(2, 3, 6)"),
+    "start of other values": ("sample rbm.energax --start samples_seven.npz", "samples_seven.npz"),
+    "start where all failed": ("sample rbm.energax --start samples_lost.npz", "finite energy"),
+    "start of flat energies": ("sample rbm.energax --start samples_flat.npz", "must have shape"),
+    "start of no draw": ("sample rbm.energax --start samples_undrawn.npz", "no draw"),
+    "samples over their start": (
+        "sample rbm.energax --start samples_good.npz --out samples_good.npz --overwrite",
+        "samples_good.npz is the data",
+    ),
     "samples in no folder": ("sample rbm.energax --out no/s.npz", "no folder no"),
     "samples and a bad seed": ("sample rbm.energax --seed x", "--seed"),
     # score

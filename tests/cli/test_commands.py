@@ -21,6 +21,7 @@ from energax import io
 from energax.cli import _common, _report, _rows
 from energax.cli._app import run
 from energax.cli._rows import Reading
+from energax.cli._starts import part_names
 from energax.sampling import _in_chunks as in_chunks
 from energax.training import Fitted
 from energax.training import _fit as training
@@ -422,11 +423,13 @@ def test_sample_writes_draws_and_their_energies(work, trained, capsys):
         "method",
         "converged",
         "problems",
+        "rhat",
+        "ess",
         "mean_energy",
     }
     assert new_files(work, trained) == {"rows-rbm-samples.npz"} == {result["samples"]}
     with np.load("rows-rbm-samples.npz") as archive:
-        assert set(archive) == {"x", "energy"}
+        assert set(archive) == {"x", "energy", "about"}
         x, energy = archive["x"], archive["energy"]
     assert x.shape == (*energy.shape, 6)
     assert result["n"] == energy.size == 50
@@ -498,6 +501,72 @@ def test_ctrl_c_in_a_long_sample_leaves_the_draws_there_are(work, capsys, monkey
     assert (ended.json["stopped"], ended.json["n"]) == (True, 16)
 
 
+def about(path):
+    with np.load(path, allow_pickle=False) as archive:
+        assert archive["about"].dtype.kind == "U"
+        return json.loads(str(archive["about"]))
+
+
+def test_samples_say_where_they_came_from(work, capsys):
+    ended = call(capsys, *WALK, "--thin", 3, "--seed", 7, "--json")
+    said = about("rows-rbm-samples.npz")
+    assert (said["model"], said["start"]) == (MODEL, None)
+    assert (said["seed"], said["thin"], said["chains"], said["warmup"]) == (7, 3, 4, 5)
+    for name in ("method", "converged", "problems", "rhat", "ess", "n", "stopped"):
+        assert said[name] == ended.json[name]
+    model, walk = ex.load(MODEL), ex.Gibbs()
+    draws = ex.sample(model, 40, key=ex.key(7), kernel=walk, chains=4, warmup=5, thin=3)
+    assert said["rhat"] == pytest.approx(np.nanmax(draws.rhat))
+    assert said["ess"] == pytest.approx(np.nanmin(draws.ess))
+    assert call(capsys, "sample", MODEL, "-n", 9, "--out", "exact.npz").code == 0
+    exact = about("exact.npz")
+    assert (exact["method"], exact["rhat"], exact["ess"]) == ("enumeration", None, None)
+    assert call(capsys, "info", "rows-rbm-samples.npz", "--json").code == 0
+
+
+def test_sample_starts_where_samples_ended_or_at_rows(work, capsys, monkeypatch):
+    starts, sample = [], ex.sample
+    monkeypatch.setattr(ex, "sample", lambda *a, **o: starts.append(o["start"]) or sample(*a, **o))
+    words = (*WALK, "--quiet")
+    assert call(capsys, *words).code == 0
+    more = (*words, "--start", "rows-rbm-samples.npz", "--out", "more.npz")
+    assert call(capsys, *more) == (0, "", "")
+    assert starts[0] is None
+    with np.load("rows-rbm-samples.npz") as archive:
+        np.testing.assert_array_equal(starts[1], archive["x"][:, -1])
+    assert about("more.npz")["start"] == "rows-rbm-samples.npz"
+    assert call(capsys, *words, "--start", "rows.npy", "--overwrite").code == 0
+    np.testing.assert_array_equal(starts[2], ROWS)
+    # A start asks for chains where exact draws would do.
+    assert call(capsys, "sample", MODEL, "-n", 8, "--start", "rows.npy", "--out", "b.npz").code == 0
+    assert about("b.npz")["method"] == "BlockGibbs"
+
+
+def test_sample_starts_at_the_parts_of_a_joint_and_at_no_chain_that_failed(work, capsys):
+    io.save(ex.load(MODEL).joint, "joint.energax")
+    words = ("-n", 8, "--chains", 4, "--quiet")
+    assert call(capsys, "sample", "joint.energax", *words).code == 0
+    more = ("--start", "joint-samples.npz", "--out", "more.npz")
+    assert call(capsys, "sample", "joint.energax", *words, *more) == (0, "", "")
+    io.save(ex.Gaussian(np.zeros(2)), "gaussian.energax")
+    x, energy = np.arange(12.0).reshape(2, 3, 2), np.zeros((2, 3))
+    energy[0, 2] = x[0, 2, 0] = np.nan
+    np.savez("part.npz", x=x, energy=energy, about="{}")
+    walk = ("--chains", 3, "--warmup", 0, "--thin", 1, "--kernel", "random-walk")
+    words = ("sample", "gaussian.energax", "-n", 3, *walk, "--start", "part.npz")
+    assert call(capsys, *words).code == 0
+    with np.load("gaussian-samples.npz") as archive:
+        np.testing.assert_allclose(archive["x"][:, 0], [[10, 11]] * 3, atol=8)
+
+
+def test_parts_of_x_do_not_hide_the_other_arrays():
+    assert part_names(ex.Joint(b=ex.Real(), a=ex.Real())) == ["a", "b"]
+    assert part_names(ex.Real()) == ["x"]
+    for name in ("energy", "about"):
+        with oracles.refused(f"the model's part '{name}' has the name of another array"):
+            part_names(ex.Joint(**{name: ex.Real(), "x": ex.Real()}))
+
+
 @pytest.mark.parametrize(
     ("terminal", "words", "shown"), [(True, (), True), (True, ("-q",), False), (False, (), False)]
 )
@@ -515,7 +584,7 @@ def test_sample_of_a_joint_names_its_parts(work, capsys):
     io.save(ex.load(MODEL).joint, "joint.energax")
     assert call(capsys, "sample", "joint.energax", "-n", 8, "--quiet") == (0, "", "")
     with np.load("joint-samples.npz") as archive:
-        assert set(archive) == {"hidden", "visible", "energy"}
+        assert set(archive) == {"hidden", "visible", "energy", "about"}
 
 
 # --- score and logz ----------------------------------------------------------------------------

@@ -231,6 +231,11 @@ def show_json(record: dict[str, Any]) -> None:
     sys.stdout.write("\n")
 
 
+def as_json_text(record: dict[str, Any]) -> str:
+    """One JSON object on one line; infinities as null."""
+    return json.dumps(_plain(record), allow_nan=False)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}

@@ -13,8 +13,10 @@ from energax.cli._common import (
     Overwrite,
     Quiet,
     Seed,
+    as_json_text,
     check_at_least,
     check_memory,
+    check_not_input,
     check_output,
     check_seed,
     console,
@@ -23,6 +25,7 @@ from energax.cli._common import (
     say,
     show_json,
 )
+from energax.cli._starts import ABOUT, ENERGY, part_names, read_starts, worst
 from energax.io._aside import written_aside
 
 _KERNELS = {
@@ -50,6 +53,13 @@ def sample(
         str | None,
         typer.Option(help=f"One of {', '.join(_KERNELS)} (default: what suits the model)."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where chains start: an .npz of samples, for where its chains ended, or rows of"
+            " data (default: base draws)."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="An .npz file (default: MODEL-samples.npz).")
     ] = None,
@@ -60,8 +70,9 @@ def sample(
 ) -> int:
     """Draw from a model and say whether the draws can be believed.
 
-    The file holds x with axes (chain, draw, ...) and the draws' energies. A long run that Ctrl-C
-    stops leaves a file of the draws it has.
+    The file holds x with axes (chain, draw, ...), the draws' energies, and in `about` a line of
+    JSON on where they came from and whether they converged. A long run that Ctrl-C stops leaves a
+    file of the draws it has; `--start` goes on from it.
     """
     check_seed(seed)
     path = Path(f"{model.stem}-samples.npz") if out is None else out
@@ -70,7 +81,10 @@ def sample(
     check_at_least(0, warmup=warmup)
     if kernel is not None and kernel not in _KERNELS:
         raise ValueError(f"--kernel must be one of {', '.join(_KERNELS)}, got {kernel!r}")
-    energy, _ = load_model(model)
+    if start is not None:
+        check_not_input(path, start)
+    energy, metadata = load_model(model)
+    names = part_names(energy.space)
     check_memory(n * n_entries(energy), f"{n} draws")
     draws = ex.sample(
         energy,
@@ -80,23 +94,35 @@ def sample(
         chains=chains,
         warmup=warmup,
         thin=thin,
+        start=None if start is None else read_starts(start, energy, metadata, model),
         progress=not quiet and console.is_terminal,
     )
     x = draws.x if isinstance(draws.x, dict) else {"x": draws.x}
-    arrays: dict[str, Any] = {name: np.asarray(leaf) for name, leaf in x.items()}
-    arrays["energy"] = np.asarray(draws.energy)
-
-    with written_aside(path) as file:
-        np.savez_compressed(file, **arrays)
-    result = {
-        "samples": path,
+    arrays: dict[str, Any] = {name: np.asarray(x[name]) for name in names}
+    known = not draws.independent and draws.energy.shape[1] >= 4
+    about = {
         "n": draws.n,
         "stopped": draws.stopped,
         "method": draws.method,
         "converged": draws.converged,
         "problems": draws.problems,
-        "mean_energy": float(np.mean(draws.energy)),
+        "rhat": worst(draws.rhat, np.max) if known else None,
+        "ess": worst(draws.ess, np.min) if known else None,
     }
+    settings = {
+        "model": model.name,
+        "start": None if start is None else start.name,
+        "seed": seed,
+        "chains": draws.n_chains,
+        "warmup": warmup,
+        "thin": thin,
+        "energax": ex.__version__,
+    }
+    arrays[ENERGY] = np.asarray(draws.energy)
+    arrays[ABOUT] = np.array(as_json_text({**about, **settings}))
+    with written_aside(path) as file:
+        np.savez_compressed(file, **arrays)
+    result = {"samples": path, **about, "mean_energy": float(np.mean(draws.energy))}
     if as_json:
         show_json(result)
     elif not quiet:

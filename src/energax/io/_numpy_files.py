@@ -38,23 +38,32 @@ def read_npz(
     unpack_bits: bool | None,
 ) -> Dataset:
     """Rows, test rows and labels by the names given, or by the usual names."""
-    with _as_value_errors("the archive"), zipfile.ZipFile(path) as archive:
-        members = {
-            info.filename.removesuffix(".npy"): info
-            for info in archive.infolist()
-            if info.filename.endswith(".npy")
-        }
-        if not members:
-            raise ValueError("the archive holds no arrays: save it with numpy.savez")
-        names = _choose(list(members), array, test_array, labels)
-        arrays = {}
-        for name in filter(None, dataclasses.astuple(names)):
-            with archive.open(members[name]) as stream:
-                _check_header(stream, members[name].file_size, f"array {name!r}")
-            with archive.open(members[name]) as stream, _as_value_errors(f"array {name!r}"):
-                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    members = npz_names(path)
+    if not members:
+        raise ValueError("the archive holds no arrays: save it with numpy.savez")
+    names = _choose(members, array, test_array, labels)
+    arrays = npz_arrays(path, list(filter(None, dataclasses.astuple(names))))
     by_guess = array is not None and labels is None
-    return _dataset(path, list(members), names, arrays, by_guess, unpack_bits)
+    return _dataset(path, members, names, arrays, by_guess, unpack_bits)
+
+
+def npz_names(path: Path) -> list[str]:
+    """The names of the arrays in an archive."""
+    with _as_value_errors("the archive"), zipfile.ZipFile(path) as archive:
+        return [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+
+
+def npz_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Some of the arrays of an archive."""
+    arrays = {}
+    with _as_value_errors("the archive"), zipfile.ZipFile(path) as archive:
+        for name in names:
+            info = archive.getinfo(f"{name}.npy")
+            with archive.open(info) as stream:
+                _check_header(stream, info.file_size, f"array {name!r}")
+            with archive.open(info) as stream, _as_value_errors(f"array {name!r}"):
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return arrays
 
 
 @dataclasses.dataclass(frozen=True)
