@@ -1,6 +1,7 @@
 """Figures of chains: what is drawn, and what is refused."""
 
 import dataclasses
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import energax as ex
 from energax.kernels import LadderReport
 from energax.plots import density_under_chains, ladder, trace
 from energax.plots._style import VERMILLION
+from energax.sampling import Last
 
 RNG = np.random.default_rng(0)
 DRAWS = ex.Draws(
@@ -47,6 +49,50 @@ def test_a_chain_whose_x_failed_is_red_too(as_users_call):
     x = DRAWS.x.at[1, 3, 0].set(jnp.nan)
     (axes,) = trace(dataclasses.replace(DRAWS, x=x)).axes
     assert [line.get_color() == VERMILLION for line in axes.lines] == [True, False, False]
+
+
+def _crosses(figure):
+    (axes,) = figure.axes
+    return [tuple(np.asarray(marks.get_offsets())[0]) for marks in axes.collections]
+
+
+def test_a_cross_marks_where_a_failed_chain_stops(as_users_call):
+    assert _crosses(trace(DRAWS)) == []
+    energy = np.array(DRAWS.energy)
+    energy[2, 7], energy[0, 12] = np.nan, np.inf
+    lost = dataclasses.replace(DRAWS, energy=jnp.asarray(energy))
+    expected = [(11, energy[0, 11]), (6, energy[2, 6])]
+    np.testing.assert_allclose(_crosses(trace(lost)), expected)
+    x = np.asarray(DRAWS.x)
+    expected = [(11, x[0, 11, 1]), (6, x[2, 6, 1])]
+    np.testing.assert_allclose(_crosses(trace(lost, 1)), expected)
+    bad = dataclasses.replace(DRAWS, x=DRAWS.x.at[1, 3, 0].set(jnp.nan))
+    np.testing.assert_allclose(_crosses(trace(bad)), [(2, DRAWS.energy[1, 2])])
+
+
+def test_a_chain_that_failed_from_the_start_has_its_cross_on_the_axis(as_users_call):
+    energy = np.array(DRAWS.energy)
+    energy[1] = np.nan
+    figure = trace(dataclasses.replace(DRAWS, energy=jnp.asarray(energy)))
+    assert _crosses(figure) == [(0, 0)]
+    (axes,) = figure.axes
+    low, high = axes.get_ylim()
+    assert low > -4
+    assert high < 4
+
+
+def test_crosses_of_runs_that_kept_no_x(as_users_call):
+    energy = np.array(DRAWS.energy)
+    energy[2, 7] = np.nan
+    values = DRAWS.x.at[1, 3, 0].set(jnp.nan)
+    kept = dataclasses.replace(DRAWS, x=None, kept={"a": values}, energy=jnp.asarray(energy))
+    expected = [(2, energy[1, 2]), (6, energy[2, 6])]
+    np.testing.assert_allclose(_crosses(trace(kept)), expected)
+    # Of a summarised run fewer energies are kept than there were draws, and a memory that holds
+    # NaN does not say since when.
+    memory = jnp.array([0.0, jnp.nan, 0.0])
+    summed = dataclasses.replace(kept, kept=memory, collector=Last(), n=600)
+    np.testing.assert_allclose(_crosses(trace(summed)), [(60, energy[2, 6])])
 
 
 def test_what_cannot_be_drawn_under_chains_is_refused(as_users_call):
@@ -100,3 +146,30 @@ def test_a_ladder_shows_its_rungs_and_swaps(as_users_call):
     np.testing.assert_array_equal(left.lines[0].get_ydata(), report.barrier)
     assert [bar.get_height() for bar in right.patches] == [0.7, 0.5]
     assert right.get_title(loc="left") == "7 round trips"
+    assert [tick.get_text() for tick in right.get_xticklabels()] == ["0.1", "0.4", "1"]
+    np.testing.assert_allclose(right.get_xticks(), [0.5, 1.5, 2.5])
+
+
+def test_of_a_long_ladder_some_betas_are_named_the_coldest_among_them(as_users_call):
+    n = 30
+    betas = np.linspace(0.01, 1.0, n)
+    zeros = np.zeros(n - 1)
+    report = LadderReport(betas, zeros, np.zeros(n), np.array([0]), 10)
+    _, right = ladder(report).axes
+    names = [tick.get_text() for tick in right.get_xticklabels()]
+    assert 8 <= len(names) <= 12
+    assert names[-1] == "1"
+    for at, name in zip(right.get_xticks(), names, strict=True):
+        assert float(name) == pytest.approx(betas[round(at - 0.5)], rel=0.01)
+
+
+def test_missing_matplotlib_is_named_with_the_command(monkeypatch, as_users_call):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    report = LadderReport(np.ones(2), np.ones(1), np.ones(2), np.array([0]), 10)
+    for draw in (
+        lambda: trace(DRAWS),
+        lambda: density_under_chains(ex.Gaussian(np.zeros(2), 1.0), DRAWS, n_points=3),
+        lambda: ladder(report),
+    ):
+        with pytest.raises(ImportError, match=r'pip install "energax\[report\]"'):
+            draw()

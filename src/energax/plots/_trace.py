@@ -1,7 +1,8 @@
 """One number along every chain."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from energax.plots._style import BLUE, FAINT, GREEN, SOFT, VERMILLION, WIDTH, dress, new_figure
@@ -20,7 +21,8 @@ def trace(
     """The energy, or one coordinate of x, along every chain: chains that mix look alike.
 
     Up to 16 chains are drawn, the failed ones (`draws.healthy` is false) first, in red, above the
-    others.
+    others. A cross marks a failed chain's last draw before something was not finite; it lies on
+    the axis if there was none.
 
     **Arguments:**
 
@@ -52,12 +54,35 @@ def trace(
         colour = VERMILLION if broken[chain] else _COLOURS[i % len(_COLOURS)]
         style = {"alpha": 1.0, "zorder": 3} if broken[chain] else {"alpha": 0.75}
         axes.plot(steps, values[chain], color=colour, linewidth=0.7, **style)
+        if broken[chain]:
+            _mark_end(axes, steps, values[chain], _first_failure(draws, chain))
     n = len(values)
     shown = f"{n} chains" if n <= _MOST else f"{_MOST} of {n} chains"
     failed = f", {int(broken.sum())} failed" if broken.any() else ""
     dress(axes, x="draw", y=label, title=shown + failed)
     axes.margins(x=0.01)
     return figure
+
+
+def _first_failure(draws: Draws, chain: int) -> int | None:
+    """The first draw of a chain at which something was not finite; `None` if no draw tells."""
+    sound = np.isfinite(np.asarray(draws.energy[chain]))
+    kept = draws.kept if draws.x is None and draws.collector is None else draws.x
+    for leaf in jax.tree.leaves(kept):
+        values = np.asarray(leaf[chain])
+        sound = sound & np.isfinite(values.reshape(len(values), -1)).all(1)
+    return None if sound.all() else int(np.argmin(sound))
+
+
+def _mark_end(axes: Any, steps: np.ndarray, values: np.ndarray, failure: int | None) -> None:
+    if failure is None:
+        return
+    style = {"marker": "x", "color": VERMILLION, "s": 24, "linewidths": 1.4, "zorder": 4}
+    if failure:
+        axes.scatter([steps[failure - 1]], [values[failure - 1]], **style)
+    else:
+        where = axes.get_xaxis_transform()
+        axes.scatter([steps[0]], [0.0], transform=where, clip_on=False, **style)
 
 
 def _values(draws: Draws, coordinate: int | tuple[int, ...] | None) -> tuple[np.ndarray, str]:
