@@ -446,8 +446,24 @@ class Wrong(ex.AbstractEnergy):
     ],
 )
 def test_an_energy_that_is_none_is_refused_before_anything_is_compiled(result, expected):
-    with refused(expected):
-        ex.sample(Wrong(result), 8, key=ex.key(0))
+    evaluated = []
+
+    def watched(x):
+        jax.debug.callback(evaluated.append, x.sum())
+        return result(x)
+
+    wrong, rows = Wrong(watched), np.zeros((4, 3))
+    cd = ex.ContrastiveDivergence(kernel=ex.RandomWalkMetropolis(), centred=False)
+    for verb in (
+        lambda: ex.sample(wrong, 8, key=ex.key(0)),
+        lambda: ex.log_partition(wrong, key=ex.key(0)),
+        lambda: ex.log_partition(wrong, key=ex.key(0), base=ex.Gaussian(jnp.zeros(3))),
+        lambda: ex.fit(wrong, rows, cd, key=ex.key(0), steps=1),
+    ):
+        with refused(expected):
+            verb()
+    jax.effects_barrier()
+    assert evaluated == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Key
 
 from energax.diagnostics import check_level
-from energax.energies import AbstractEnergy, AbstractTractable, unfreeze
+from energax.energies import AbstractEnergy, AbstractTractable, check_energy, unfreeze
 from energax.exact import log_partition_enumerated, n_enumerated
 from energax.partition._annealed import log_partition_annealed
 from energax.partition._bases import default_base
@@ -45,7 +45,8 @@ def log_partition(
 
     **Returns:** `LogPartition`, whose `trusted` is false where a check failed.
 
-    **Raises:** `ValueError` if the method does not fit the model.
+    **Raises:** `ValueError` if the method does not fit the model, or its energy is not one real
+    number.
 
     ```python
     import energax as ex
@@ -57,6 +58,7 @@ def log_partition(
         raise ValueError(f"log_partition needs an energy, got {type(energy).__name__}")
     key = as_key(key)
     check_level(level)
+    check_energy(energy)
     model = unfreeze(energy)
     count = n_enumerated(model)
     given = [*(["base"] if base is not None else []), *options]

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from energax.energies import AbstractEnergy, trainable
+from energax.energies import AbstractEnergy, check_energy, trainable
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
 from energax.random import as_count, as_key
@@ -88,8 +88,8 @@ def fit(
 
     **Returns:** `Fitted`.
 
-    **Raises:** `ValueError` for data that do not fit the energy, settings out of range, or a
-    checkpoint of another run.
+    **Raises:** `ValueError` for an energy that does not return one real number, data that do not
+    fit it, settings out of range, or a checkpoint of another run.
 
     ```python
     import energax as ex
@@ -105,6 +105,7 @@ def fit(
     if not isinstance(objective, AbstractObjective):
         raise ValueError(f"objective must be an objective, got {type(objective).__name__}")
     key = as_key(key)
+    check_energy(energy)
     # Checkpoints hold JAX arrays, and after a step an array of numpy would have become one.
     energy = jax.tree.map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, energy
