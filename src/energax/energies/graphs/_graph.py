@@ -3,7 +3,7 @@
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Int
 
@@ -46,11 +46,12 @@ class Graph(eqx.Module):
             n_nodes = int(pairs.max(initial=-1)) + 1
         self.n_nodes = as_count(n_nodes, "n_nodes")
         _check_pairs(pairs, self.n_nodes)
-        self.edges = jnp.asarray(pairs.astype(np.int32))
+        # `jnp.asarray` would compile a program for each shape.
+        self.edges = jax.device_put(pairs.astype(np.int32))
         dense = _is_dense(len(pairs), self.n_nodes)
         colours = np.arange(self.n_nodes) if dense else colour(pairs, self.n_nodes)
         tables = make_blocks(pairs, self.n_nodes, colours)
-        self.blocks = tuple(tuple(jnp.asarray(t) for t in table) for table in tables)
+        self.blocks = tuple(tuple(jax.device_put(t) for t in table) for table in tables)
 
     def __check_init__(self):
         if not is_traced(self.edges):
