@@ -3,22 +3,25 @@
 Chains by `jax.vmap`, draws by `jax.lax.scan`, JAX's usual keys; each chain adapts for itself.
 """
 
+import itertools
 from functools import partial
 
 import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from serving import Tasks, serve
+from keys import keys_from
+from serving import Tasks, draw_for, serve
 from targets import funnel, gaussian
 
 
 def make_tasks(settings: dict) -> Tasks:
     inverse = jnp.asarray(np.load(settings["inverse"]))
     start = jnp.asarray(np.load(settings["start"]))
-    wide = jnp.asarray(np.load(settings["wide_start"]))
+    wide = jnp.asarray(np.load(settings["wide_starts"]))
+    starts = itertools.cycle(wide)
     n_leapfrog, warmup, chunk = (settings[k] for k in ("n_leapfrog", "warmup", "funnel_draws"))
-    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    keys = keys_from(jax.random.key(0))
 
     def on_gaussian(x):
         return -gaussian(x, inverse)
@@ -61,27 +64,28 @@ def make_tasks(settings: dict) -> Tasks:
         return lambda steps: {"x": jax.block_until_ready(run(next(keys), steps))}
 
     @jax.jit
-    def warm_up_funnel(keys):
-        return jax.vmap(partial(adapt, blackjax.nuts, on_funnel))(keys, wide)
+    def warm_up_funnel(key, x):
+        keys = jax.random.split(key, len(x))
+        return jax.vmap(partial(adapt, blackjax.nuts, on_funnel))(keys, x)
 
     @jax.jit
-    def walk_funnel(states, found, keys):
+    def walk_funnel(states, found, key):
         def chain(state, found, key):
             return walk(blackjax.nuts(on_funnel, **found), state, key, chunk)
 
+        keys = jax.random.split(key, wide.shape[1])
         states, x = jax.vmap(chain)(states, found, keys)
         return states, x[..., 0]
 
-    warm: list = []
+    def run_funnel(milliseconds: int) -> dict:
+        states, found = jax.block_until_ready(warm_up_funnel(next(keys), next(starts)))
 
-    def run_funnel(chunks: int) -> dict:
-        if not warm:
-            warm.extend(warm_up_funnel(jax.random.split(next(keys), len(wide))))
-        seen = []
-        for _ in range(chunks):
-            warm[0], v = walk_funnel(*warm, jax.random.split(next(keys), len(wide)))
-            seen.append(v)
-        return {"v": jnp.concatenate(jax.block_until_ready(seen), 1)}
+        def draw() -> jax.Array:
+            nonlocal states
+            states, v = walk_funnel(states, found, next(keys))
+            return v
+
+        return draw_for(milliseconds, draw)
 
     unit = jnp.ones(start.shape[1])
     return {

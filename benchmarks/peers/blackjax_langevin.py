@@ -9,6 +9,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from keys import keys_from
 from serving import Tasks, serve
 from targets import double_well
 
@@ -36,7 +37,7 @@ def make_tasks(settings: dict) -> Tasks:
 
         return jax.lax.scan(body, x, jax.random.split(key, steps))[0]
 
-    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    keys = keys_from(jax.random.key(0))
 
     def task(run):
         return lambda steps: {"x": jax.block_until_ready(run(x, next(keys), steps))}

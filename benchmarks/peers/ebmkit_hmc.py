@@ -1,9 +1,11 @@
 """ebmkit's MALA, HMC and NUTS, with settings that are given and with its warm-up, as they come."""
 
+import itertools
+
 import ebm
 import numpy as np
 import torch
-from serving import Tasks, serve
+from serving import Tasks, draw_for, serve
 from targets import funnel, gaussian
 
 
@@ -12,7 +14,7 @@ def make_tasks(settings: dict) -> Tasks:
     torch.set_num_threads(settings["threads"])
     inverse = torch.from_numpy(np.load(settings["inverse"]))
     start = torch.from_numpy(np.load(settings["start"]))
-    wide = torch.from_numpy(np.load(settings["wide_start"]))
+    starts = itertools.cycle(torch.from_numpy(np.load(settings["wide_starts"])))
     n_leapfrog, warmup = settings["n_leapfrog"], settings["warmup"]
     step_size, mala_step_size = settings["step_size"], settings["mala_step_size"]
 
@@ -29,18 +31,17 @@ def make_tasks(settings: dict) -> Tasks:
 
         return run
 
-    sampler, state = ebm.NUTS(warmup=warmup), wide
+    def run_funnel(milliseconds: int) -> dict:
+        sampler = ebm.NUTS(warmup=warmup)
+        state = sampler.sample(on_funnel, next(starts), steps=1)
+        sampler.warmup = 0
 
-    def run_funnel(draws: int) -> dict:
-        nonlocal state
-        if sampler.warmup:
+        def draw() -> torch.Tensor:
+            nonlocal state
             state = sampler.sample(on_funnel, state, steps=1)
-            sampler.warmup = 0
-        v = []
-        for _ in range(draws):
-            state = sampler.sample(on_funnel, state, steps=1)
-            v.append(state[:, 0])
-        return {"v": torch.stack(v, 1)}
+            return state[:, :1]
+
+        return draw_for(milliseconds, draw)
 
     return {
         "MALA": task(lambda: ebm.MALA(mala_step_size), start),

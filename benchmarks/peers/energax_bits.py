@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from keys import keys_from
 from network import SIZES, layers
 from serving import Tasks, serve
 
@@ -20,7 +21,7 @@ def make_tasks(settings: dict) -> Tasks:
     model = ex.NeuralEnergy(_Negative(network), ex.Binary(SIZES[0]))
     kernel = ex.GibbsWithGradients()
     x = jnp.asarray(np.load(settings["start"]))
-    keys = iter(jax.random.split(ex.key(1), 10_000))
+    keys = keys_from(ex.key(1))
 
     def run(steps: int) -> dict:
         nonlocal x

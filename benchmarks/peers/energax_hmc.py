@@ -1,9 +1,12 @@
 """energax's MALA, HMC and NUTS, with settings that are given and with its warm-up."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from serving import Tasks, serve
+from keys import keys_from
+from serving import Tasks, draw_for, serve
 from targets import funnel, gaussian
 
 import energax as ex
@@ -13,12 +16,13 @@ from energax.sampling import run_chains
 def make_tasks(settings: dict) -> Tasks:
     inverse = jnp.asarray(np.load(settings["inverse"]))
     start = jnp.asarray(np.load(settings["start"]))
-    wide = jnp.asarray(np.load(settings["wide_start"]))
+    wide = jnp.asarray(np.load(settings["wide_starts"]))
+    starts = itertools.cycle(wide)
     n_leapfrog, warmup, chunk = (settings[k] for k in ("n_leapfrog", "warmup", "funnel_draws"))
     step_size, mala_step_size = settings["step_size"], settings["mala_step_size"]
-    keys = iter(jax.random.split(ex.key(0), 10_000))
+    keys = keys_from(ex.key(0))
     on_gaussian = ex.NeuralEnergy(lambda x: -gaussian(x, inverse), ex.Real(start.shape[1:]))
-    on_funnel = ex.NeuralEnergy(lambda x: -funnel(x, jnp.exp), ex.Real(wide.shape[1:]))
+    on_funnel = ex.NeuralEnergy(lambda x: -funnel(x, jnp.exp), ex.Real(wide.shape[2:]))
 
     def run(model, kernel, x, warmup, draws):
         return run_chains(
@@ -37,18 +41,15 @@ def make_tasks(settings: dict) -> Tasks:
 
         return draw
 
-    state: dict = {}
+    def run_funnel(milliseconds: int) -> dict:
+        ran = jax.block_until_ready(run(on_funnel, ex.NUTS(), next(starts), warmup, chunk))
 
-    def run_funnel(chunks: int) -> dict:
-        if not state:
-            warm = run(on_funnel, ex.NUTS(), wide, warmup, chunk)
-            state.update(kernel=warm.kernel, x=warm.states.x)
-        seen = []
-        for _ in range(chunks):
-            chunked = run(on_funnel, state["kernel"], state["x"], 0, chunk)
-            state["x"] = chunked.states.x
-            seen.append(chunked.kept[..., 0])
-        return {"v": jnp.concatenate(jax.block_until_ready(seen), 1)}
+        def draw() -> jax.Array:
+            nonlocal ran
+            ran = run(on_funnel, ran.kernel, ran.states.x, 0, chunk)
+            return ran.kept[..., 0]
+
+        return draw_for(milliseconds, draw)
 
     return {
         "MALA": task(ex.MALA(mala_step_size), 0, start),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ising_graph import correlation_of, read_graph
+from keys import keys_from
 from serving import Tasks, serve
 
 import energax as ex
@@ -26,7 +27,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     model, kernel = build(1)
     x = jnp.asarray(graph.start, jnp.float32)
-    keys = iter(jax.random.split(ex.key(0), 10_000))
+    keys = keys_from(ex.key(0))
 
     def sweep(steps: int) -> None:
         nonlocal x

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from keys import keys_from
 from serving import Tasks, serve
 from targets import double_well
 
@@ -14,7 +15,7 @@ def make_tasks(settings: dict) -> Tasks:
     model = ex.NeuralEnergy(lambda x: -double_well(x), ex.Real(2))
     kernel = ex.UnadjustedLangevin(step_size=settings["step_size"])
     x = jnp.asarray(np.load(settings["start"]))
-    keys = iter(jax.random.split(ex.key(0), 10_000))
+    keys = keys_from(ex.key(0))
 
     def run(steps: int) -> dict:
         run = run_chains(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ising_graph import correlation_of, read_graph
+from keys import keys_from
 from serving import Tasks, serve
 
 
@@ -33,7 +34,7 @@ def make_tasks(settings: dict) -> Tasks:
         return jax.lax.scan(body, x, jax.random.split(key, steps))[0]
 
     x = jnp.asarray(graph.start, jnp.float32)
-    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    keys = keys_from(jax.random.key(0))
 
     def sweep(steps: int) -> None:
         nonlocal x

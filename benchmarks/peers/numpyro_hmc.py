@@ -4,24 +4,26 @@
 here, and compiled once.
 """
 
+import itertools
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from keys import keys_from
 from numpyro.infer import HMC, MCMC, NUTS
-from serving import Tasks, serve
+from serving import Tasks, draw_for, serve
 from targets import funnel, gaussian
 
 
 def make_tasks(settings: dict) -> Tasks:
     inverse = jnp.asarray(np.load(settings["inverse"]))
     start = jnp.asarray(np.load(settings["start"]))
-    wide = jnp.asarray(np.load(settings["wide_start"]))
+    starts = itertools.cycle(jnp.asarray(np.load(settings["wide_starts"])))
     n_leapfrog, warmup, chunk = (settings[k] for k in ("n_leapfrog", "warmup", "funnel_draws"))
     step_size = settings["step_size"]
     length = n_leapfrog * step_size
-    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    keys = keys_from(jax.random.key(0))
     given = {"step_size": step_size, "adapt_step_size": False, "adapt_mass_matrix": False}
 
     def on_gaussian(x):
@@ -50,25 +52,25 @@ def make_tasks(settings: dict) -> Tasks:
         return lambda steps: {"x": jax.block_until_ready(draws(next(keys), steps))}
 
     @jax.jit
-    def walk_funnel(key, state):
-        mcmc = runner(NUTS(potential_fn=on_funnel), warmup, chunk, wide)
+    def walk_funnel(key, x, state):
+        mcmc = runner(NUTS(potential_fn=on_funnel), warmup, chunk, x)
         if state is not None:
             # A kernel is set up by its first run, which XLA leaves out: nothing uses its draws.
-            mcmc.run(key, init_params=wide)
+            mcmc.run(key, init_params=x)
             mcmc.post_warmup_state = state
-        mcmc.run(key, init_params=wide)
+        mcmc.run(key, init_params=x)
         return mcmc.last_state, mcmc.get_samples(group_by_chain=True)[..., 0]
 
-    warm: list = [None]
+    def run_funnel(milliseconds: int) -> dict:
+        x = next(starts)
+        state, _ = jax.block_until_ready(walk_funnel(next(keys), x, None))
 
-    def run_funnel(chunks: int) -> dict:
-        if warm[0] is None:
-            warm[0], _ = walk_funnel(next(keys), None)
-        seen = []
-        for _ in range(chunks):
-            warm[0], v = walk_funnel(next(keys), warm[0])
-            seen.append(v)
-        return {"v": jnp.concatenate(jax.block_until_ready(seen), 1)}
+        def draw() -> jax.Array:
+            nonlocal state
+            state, v = walk_funnel(next(keys), x, state)
+            return v
+
+        return draw_for(milliseconds, draw)
 
     def hmc(**more):
         return lambda: HMC(potential_fn=on_gaussian, trajectory_length=length, **more)

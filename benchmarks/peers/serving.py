@@ -72,6 +72,14 @@ def _told(result: dict[str, Any], folder: str) -> dict[str, Any]:
     return told
 
 
+def draw_for(milliseconds: int, draw: Callable[[], Any]) -> dict[str, Any]:
+    """Call `draw` until the time is over: what it gave, joined along axis 1, and seconds taken."""
+    seen, start = [], time.perf_counter()
+    while (taken := time.perf_counter() - start) < milliseconds / 1000:
+        seen.append(np.asarray(draw()))
+    return {"v": np.concatenate(seen, 1), "taken": taken}
+
+
 def load_rows(settings: dict) -> np.ndarray:
     """The rows of 0 and 1 (uint8) that the settings name."""
     return np.load(settings["rows"])

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ising_graph import correlation_of, read_graph
+from keys import keys_from
 from serving import Tasks, serve
 
 
@@ -46,7 +47,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     start = graph.start.reshape(len(graph.start), -1) > 0
     state = [jnp.asarray(start[:, some]) for some in members]
-    keys = iter(jax.random.split(jax.random.key(0), 10_000))
+    keys = keys_from(jax.random.key(0))
 
     def sweep(steps: int) -> None:
         nonlocal state

@@ -1,8 +1,10 @@
 """torchebm's HMC, as it comes; it has no MALA, no NUTS and no warm-up of its own."""
 
+import itertools
+
 import numpy as np
 import torch
-from serving import Tasks, serve
+from serving import Tasks, draw_for, serve
 from targets import funnel, gaussian
 from torchebm.core import BaseModel
 from torchebm.samplers import HamiltonianMonteCarlo
@@ -30,7 +32,7 @@ def make_tasks(settings: dict) -> Tasks:
     torch.manual_seed(0)
     torch.set_num_threads(settings["threads"])
     start = torch.from_numpy(np.load(settings["start"]))
-    state = torch.from_numpy(np.load(settings["wide_start"]))
+    starts = itertools.cycle(torch.from_numpy(np.load(settings["wide_starts"])))
     step_size, n_leapfrog = settings["step_size"], settings["n_leapfrog"]
     model = Gaussian(torch.from_numpy(np.load(settings["inverse"])))
     sampler = HamiltonianMonteCarlo(model, step_size, n_leapfrog)
@@ -39,11 +41,17 @@ def make_tasks(settings: dict) -> Tasks:
     def run(steps: int) -> dict:
         return {"x": sampler.sample(x=start, n_steps=steps, return_trajectory=True)}
 
-    def run_funnel(draws: int) -> dict:
-        nonlocal state
-        seen = on_funnel.sample(x=state, n_steps=draws, return_trajectory=True)
-        state = seen[:, -1]
-        return {"v": seen[..., 0]}
+    def run_funnel(milliseconds: int) -> dict:
+        # As many steps as the others' warm-up take it from the first states; they tune nothing.
+        state = on_funnel.sample(x=next(starts), n_steps=settings["warmup"])
+
+        def draw() -> torch.Tensor:
+            nonlocal state
+            seen = on_funnel.sample(x=state, n_steps=5, return_trajectory=True)
+            state = seen[:, -1]
+            return seen[..., 0]
+
+        return draw_for(milliseconds, draw)
 
     return {"HMC": run, "funnel": run_funnel}
 
