@@ -16,7 +16,9 @@ class Graph(NamedTuple):
     colours: np.ndarray
     beta: float
     start: np.ndarray
-    """The chains' first states, int8, axes (chain, *shape) or (chain, node)."""
+    """The chains' first states, int8, axes (chain, *shape) or (chain, node).
+
+    Where there are more chains than states in the file, they are given out in turn."""
 
 
 def read_graph(settings: dict) -> Graph:
