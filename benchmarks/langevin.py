@@ -5,7 +5,8 @@
 
 Every program takes the same steps, x - 0.01 grad E(x) + sqrt(0.02) noise on E(x) = 2 sum_i
 (x_i^2 - 1)^2, from the same first states. A number is the milliseconds of a whole run, compiling
-not among them. The mean of x_i^2 at the end of the runs stands beside the exact one.
+not among them. The mean of x_i^2 at the end of the runs stands beside the exact one. Other numbers
+of chains are timed for the three programs on JAX.
 
 Each program, energax too, is a process of its own (see environments.py) that waits while another
 is timed; all take turns. Results: `benchmarks/results/langevin.json`.
@@ -36,6 +37,8 @@ from peer import Peer
 
 THREADS = 2
 STEP_SIZE = 0.01
+CURVE = (32, 16384)
+"""Other numbers of chains."""
 
 WORKERS = {
     "energax": ("energax_langevin.py", HERE),
@@ -69,6 +72,42 @@ def exact_square() -> float:
     return float((x**2 * weight).sum() / weight.sum())
 
 
+def settings_for(folder: Path, n_chains: int, n_steps: int) -> dict[str, Any]:
+    """What every worker is given."""
+    start = folder / f"start-{n_chains}.npy"
+    states = np.random.default_rng(0).normal(size=(n_chains, 2)).astype(np.float32)
+    np.save(start, states)
+    return {
+        "start": str(start),
+        "step_size": STEP_SIZE,
+        "steps": n_steps,
+        "threads": THREADS,
+    }
+
+
+def on_curve(
+    folder: Path, workers: list[str], n_steps: int, rounds: int
+) -> dict[int, dict[str, list[float]]]:
+    """Seconds of a run for other numbers of chains: of each number and program."""
+    found = {}
+    for n_chains in CURVE:
+        settings = settings_for(folder, n_chains, n_steps)
+        with contextlib.ExitStack() as stack:
+            peers = {
+                name: stack.enter_context(Peer(*WORKERS[name], settings))
+                for name in ("energax", "blackjax")
+                if name in workers
+            }
+            blocks = {
+                name: peers[worker].block(task, n_steps)
+                for name, (worker, task) in SIDES.items()
+                if worker in peers
+            }
+            seconds = take_turns(blocks, rounds)
+        found[n_chains] = {name: [n_steps * t for t in times] for name, times in seconds.items()}
+    return found
+
+
 def bars(seconds: dict[str, list[float]]) -> list[Bar]:
     """What is asked of energax."""
     limits = {"torchebm": 30.0, "blackjax": 2.0}
@@ -95,15 +134,8 @@ def main() -> None:
     busy = warn_if_busy()
     workers = {"energax": WORKERS["energax"]} if arguments.skip_peers else WORKERS
     with contextlib.ExitStack() as stack:
-        start = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "start.npy"
-        states = np.random.default_rng(0).normal(size=(n_chains, 2)).astype(np.float32)
-        np.save(start, states)
-        settings = {
-            "start": str(start),
-            "step_size": STEP_SIZE,
-            "steps": n_steps,
-            "threads": THREADS,
-        }
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings = settings_for(folder, n_chains, n_steps)
         peers = {
             name: stack.enter_context(Peer(script, environment, settings))
             for name, (script, environment) in workers.items()
@@ -119,6 +151,9 @@ def main() -> None:
         }
         cold: dict[str, Any] = {name: peer.cold_start for name, peer in peers.items()}
         peer_versions = {name: peer.versions for name, peer in peers.items()}
+    with tempfile.TemporaryDirectory() as place:
+        curve = on_curve(Path(place), list(workers), n_steps, min(rounds, 7))
+    curve[n_chains] = {name: seconds[name] for name in curve[CURVE[0]]}
     side_by_side(
         f"unadjusted Langevin, double well in 2-D, {n_chains} chains, {n_steps} steps",
         {
@@ -136,6 +171,14 @@ def main() -> None:
             },
         },
     )
+    side_by_side(
+        f"ms a run of {n_steps} steps: median (range)",
+        {
+            name: {str(n): str(spread([1000 * t for t in curve[n][name]])) for n in sorted(curve)}
+            for name in curve[n_chains]
+        },
+        first="chains",
+    )
     CONSOLE.print("\n".join(NOTES), style="dim", markup=False)
     save(
         arguments,
@@ -151,6 +194,7 @@ def main() -> None:
             "rounds": rounds,
             "notes": NOTES,
             "seconds": seconds,
+            "curve_seconds": curve,
             "mean_square": squares,
             "exact_mean_square": exact_square(),
             "cold_start_seconds": cold,

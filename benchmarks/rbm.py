@@ -4,10 +4,11 @@
     python benchmarks/rbm.py --skip-peers
 
 Four things are timed, each as the milliseconds of one step in a batch (or with chains) of 100,
-float32: a CD-1 update, a PCD-1 update, a step of block Gibbs, and a temperature of annealed
-importance sampling. energax's are the programs that ship: the compiled chunk of `fit`,
-`run_chains`, which `sample` calls, with `BlockGibbs`, and `anneal`. The floor is the
-same kind of compiled loop with nothing in it but the matrix products the step cannot do without.
+float32: a CD-1 update, a PCD-1 update, a step of block Gibbs (with 10 and 1,000 chains too), and
+a temperature of annealed importance sampling. energax's are the programs that ship: the compiled
+chunk of `fit`, `run_chains`, which `sample` calls, with `BlockGibbs`, and `anneal`. The floor is
+the same kind of compiled loop with nothing in it but the matrix products the step cannot do
+without.
 Peers run in environments of their own (see environments.py) as worker processes that wait while
 another is timed. All take turns, round after round; a ratio is taken within each round.
 
@@ -20,7 +21,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from measuring import (
     per_step,
     ratios,
     save,
+    side_by_side,
     spread,
     take_turns,
     use_cores,
@@ -84,6 +86,11 @@ COMPARED = {
     "anneal": (("PyTorch", "anneal"), ("NumPy", "anneal"), ("rbms", "anneal")),
 }
 """For each task the peers it is compared with, and which task of theirs."""
+
+CURVE = (10, 1000)
+"""Other numbers of chains for block Gibbs."""
+
+ON_CURVE = ("PyTorch", "rbms")
 
 NOTES = (
     "floor: the products alone, five for CD-1, six for PCD-1, two for a step of block Gibbs or"
@@ -156,10 +163,10 @@ def annealing(rows: np.ndarray, n_steps: int) -> Any:
     return compiled(anneal, start, ex.BlockGibbs(), betas, ex.key(1), n_chains=BATCH)
 
 
-def gibbs(rows: np.ndarray, n_steps: int) -> Any:
-    """energax's block Gibbs sampling of 100 chains from rows, as `sample` runs it."""
+def gibbs(rows: np.ndarray, n_steps: int, n_chains: int = BATCH) -> Any:
+    """energax's block Gibbs sampling of chains that start from rows, as `sample` runs it."""
     rbm = ex.RBM.init(ex.key(0), n_visible=N_VISIBLE, n_hidden=N_HIDDEN, scale=0.05)
-    x = jnp.asarray(rows[:BATCH], jnp.float32)
+    x = jnp.asarray(rows[:n_chains], jnp.float32)
     none, steps = jnp.zeros((), jnp.int32), jnp.asarray(n_steps, jnp.int32)
     settings = {"n_draws": 1, "warmup": none, "thin": steps}
     return compiled(run_chains, rbm, ex.BlockGibbs(), x, ex.key(1), **settings)
@@ -212,11 +219,13 @@ def two_products(weights: jax.Array, v: jax.Array, n_steps: jax.Array) -> jax.Ar
     return lax.fori_loop(0, n_steps, body, v)
 
 
-def floor(function: Any, task: str, rows: np.ndarray, n_steps: int) -> Callable[[], Any]:
+def floor(
+    function: Any, task: str, rows: np.ndarray, n_steps: int, n_chains: int = BATCH
+) -> Callable[[], Any]:
     """A task's floor as a program, after a look that its products are all still there."""
     n_products = PRODUCTS[task]
     weights = 0.01 * jax.random.normal(ex.key(0), (N_VISIBLE, N_HIDDEN))
-    starts = [jnp.asarray(rows[:BATCH], jnp.float32)]
+    starts = [jnp.asarray(rows[:n_chains], jnp.float32)]
     if n_products == 6:
         starts.append(jnp.asarray(rows[BATCH : 2 * BATCH], jnp.float32))
     arguments = (weights, *starts, jnp.asarray(n_steps))
@@ -228,22 +237,44 @@ def floor(function: Any, task: str, rows: np.ndarray, n_steps: int) -> Callable[
 
 
 @contextlib.contextmanager
-def running_peers(rows: np.ndarray) -> Iterator[dict[str, Peer]]:
-    """All peers, started and warmed up."""
+def running_peers(
+    rows: np.ndarray, names: Sequence[str] = tuple(PEERS), n_chains: int = BATCH, **settings: Any
+) -> Iterator[dict[str, Peer]]:
+    """Peers, started and warmed up."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rows.npy"
         np.save(place, rows)
-        settings = {
-            "rows": str(place),
-            "n_visible": N_VISIBLE,
-            "n_hidden": N_HIDDEN,
-            "batch_size": BATCH,
-            "threads": THREADS,
+        given = {**settings_for(place), "batch_size": n_chains, **settings}
+        yield {name: stack.enter_context(Peer(*PEERS[name], given)) for name in names}
+
+
+def settings_for(rows: Path) -> dict[str, Any]:
+    """What every worker is given; `rows` is the file of rows."""
+    return {
+        "rows": str(rows),
+        "n_visible": N_VISIBLE,
+        "n_hidden": N_HIDDEN,
+        "batch_size": BATCH,
+        "threads": THREADS,
+    }
+
+
+def on_curve(
+    rows: np.ndarray, n_steps: int, rounds: int, skip_peers: bool
+) -> dict[int, dict[str, list[float]]]:
+    """Seconds of a step of block Gibbs for other numbers of chains."""
+    found = {}
+    for n_chains in CURVE:
+        steps = n_steps if n_chains < BATCH else max(1, n_steps // 5)
+        blocks = {
+            "energax": per_step(gibbs(rows, steps, n_chains)[0], steps),
+            "floor": per_step(floor(two_products, "gibbs", rows, steps, n_chains), steps),
         }
-        yield {
-            name: stack.enter_context(Peer(script, environment, settings))
-            for name, (script, environment) in PEERS.items()
-        }
+        names = () if skip_peers else ON_CURVE
+        with running_peers(rows, names, n_chains, warm_up=["gibbs"]) as peers:
+            blocks |= {name: peer.block("gibbs", steps) for name, peer in peers.items()}
+            found[n_chains] = take_turns(blocks, rounds)
+    return found
 
 
 def report(task: str, seconds: dict[str, list[float]]) -> None:
@@ -338,6 +369,16 @@ def main() -> None:
             results[task] = take_turns(blocks, rounds)
             report(task, results[task])
 
+    curve = on_curve(rows, n_steps, min(rounds, 7), arguments.skip_peers)
+    shown = curve | {BATCH: results["gibbs"]}
+    side_by_side(
+        "block Gibbs, ms a step of all chains: median (range)",
+        {
+            name: {str(n): str(spread([1000 * t for t in shown[n][name]])) for n in sorted(shown)}
+            for name in curve[CURVE[0]]
+        },
+        first="chains",
+    )
     CONSOLE.print("\n".join(NOTES), style="dim", markup=False)
     for task, rate in (rates := floor_rates(results)).items():
         CONSOLE.print(f"the floor of the {TASKS[task]}: {rate} GFLOP/s", highlight=False)
@@ -360,6 +401,7 @@ def main() -> None:
             "rounds": rounds,
             "notes": NOTES,
             "seconds_per_step": results,
+            "gibbs_curve_seconds_per_step": curve,
             "energax_over": {
                 task: {
                     name: vars(ratios(seconds["energax"], times))
