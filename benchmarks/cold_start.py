@@ -18,6 +18,7 @@ import hmc
 import ising
 import langevin
 import numpy as np
+import rbm
 from environments import HERE
 from measuring import (
     CONSOLE,
@@ -38,7 +39,10 @@ JOBS = (
     "Ising 64 x 64, 32 chains, 10 sweeps",
     "Ising, 3-regular, 10,000 spins, 32 chains, 10 sweeps",
     "Langevin in 2-D, 1,024 chains, 10 steps",
+    "MALA in 100-D, 16 chains, 10 draws",
     "HMC in 100-D, 16 chains, 10 draws",
+    "NUTS in 100-D, 16 chains, 10 draws",
+    "Block Gibbs, RBM 784 x 500, 100 chains, 10 steps",
     "Gibbs with gradients, 100 chains, 10 steps",
 )
 
@@ -54,7 +58,14 @@ def starts(folder: Path) -> dict[str, dict[str, tuple[str, str, dict[str, Any]]]
     np.save(bits, (generator.random((100, 784)) < 0.5).astype(np.float32))
     sweeps = {**short, "n_chains": 32, "warm_up": ["sweep"]}
     langevin_settings = {**short, "start": str(points), "step_size": langevin.STEP_SIZE}
-    hmc_settings = {**hmc.settings_for(folder, quick=True), **short, "warm_up": ["HMC"]}
+    hmc_settings = {**hmc.settings_for(folder, quick=True), **short}
+    rows = folder / "rows.npy"
+    np.save(rows, rbm.load_rows(rbm.BATCH))
+    rbm_settings = {**rbm.settings_for(rows), **short, "warm_up": ["gibbs"]}
+
+    def hamiltonian(task: str, *names: str) -> dict[str, tuple[str, str, dict[str, Any]]]:
+        return {n: (*hmc.WORKERS[n][:2], {**hmc_settings, "warm_up": [task]}) for n in names}
+
     found: tuple[dict[str, tuple[str, str, dict[str, Any]]], ...] = (
         {
             name: (side.script, side.environment, {**spins, **sweeps, **side.settings})
@@ -70,9 +81,15 @@ def starts(folder: Path) -> dict[str, dict[str, tuple[str, str, dict[str, Any]]]
             name: (script, environment, {**langevin_settings, "warm_up": ["run"]})
             for name, (script, environment) in langevin.WORKERS.items()
         },
+        hamiltonian("MALA", "energax", "blackjax", "ebmkit"),
+        hamiltonian("HMC", *hmc.WORKERS),
+        hamiltonian("NUTS", "energax", "blackjax", "numpyro", "ebmkit"),
         {
-            name: (script, environment, hmc_settings)
-            for name, (script, environment, _) in hmc.WORKERS.items()
+            name: (*worker, rbm_settings)
+            for name, worker in {
+                "energax": ("energax_rbm.py", HERE),
+                **{name: rbm.PEERS[name] for name in ("PyTorch", "rbms", "ebmkit")},
+            }.items()
         },
         {
             name: (script, environment, {**short, "start": str(bits)})
@@ -84,6 +101,7 @@ def starts(folder: Path) -> dict[str, dict[str, tuple[str, str, dict[str, Any]]]
 
 def main() -> None:
     options = parser(__doc__, "cold_start")
+    options.add_argument("--only", nargs="+", choices=JOBS, default=JOBS, metavar="JOB")
     options.add_argument("--rounds", type=int, help="starts of each program (3; quick: 1)")
     options.add_argument("--skip-peers", action="store_true", help="energax only")
     arguments = options.parse_args()
@@ -94,6 +112,8 @@ def main() -> None:
     results: dict[str, dict[str, dict[str, list[float]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for job, programs in starts(Path(folder)).items():
+            if job not in arguments.only:
+                continue
             if arguments.skip_peers:
                 programs = {n: p for n, p in programs.items() if p[1] == HERE}
             results[job] = {name: {} for name in programs}

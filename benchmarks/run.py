@@ -30,7 +30,14 @@ SCRIPTS = (
     "main_job.py",
 )
 
-_WITH_PEERS = ("rbm.py", "ising.py", "langevin.py", "hmc.py", "gibbs_with_gradients.py")
+_WITH_PEERS = (
+    "rbm.py",
+    "ising.py",
+    "langevin.py",
+    "hmc.py",
+    "gibbs_with_gradients.py",
+    "cold_start.py",
+)
 
 
 def main() -> None:
