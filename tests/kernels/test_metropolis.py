@@ -1,6 +1,6 @@
 """The Metropolis test: what it accepts, what it refuses, and what it must not hide.
 
-The statistical tests here are four; an ideal kernel fails one of them, on fresh seeds, with a
+The statistical tests here are eight; an ideal kernel fails one of them, on fresh seeds, with a
 chance below `ALARM`.
 """
 
@@ -14,9 +14,10 @@ from scipy import stats
 import energax as ex
 from energax.kernels import MetropolisHastings, RandomWalkMetropolis, start_chains, step_chains
 from energax.random import bernoulli
+from energax.spaces import Clamped
 from oracles import refused
 
-ALARM = 1e-4 / 4
+ALARM = 1e-4 / 8
 
 TABLES = ["table of bits", "table of spins", "table of labels", "table of a joint"]
 
@@ -64,6 +65,56 @@ def test_every_neighbour_is_proposed_equally_often():
     np.testing.assert_allclose(proposals, proposals.T)
     assert ((proposals > 0).sum(1) == 4).all()  # either of two labels to either other value
     np.testing.assert_allclose(proposals[proposals > 0], 0.25)
+
+
+_HALF = np.arange(4) < 2
+
+HELD = {
+    "bits": ex.condition(ex.Uniform(ex.Binary(4)), np.ones(4), _HALF),
+    "spins, conditioned twice": ex.condition(
+        ex.condition(ex.Uniform(ex.Spin(4)), np.ones(4), _HALF), np.ones(4), np.arange(4) > 2
+    ),
+    "labels": ex.condition(ex.Uniform(ex.Categorical(4, 3)), np.ones(4), _HALF),
+    "a part that is held": ex.NeuralEnergy(
+        lambda s: jnp.zeros(()),
+        ex.Joint(
+            a=Clamped(ex.Spin(2), jnp.ones(2), jnp.ones(2, bool)),
+            b=Clamped(ex.Binary(3), jnp.ones(3), jnp.arange(3) == 0),
+            c=ex.Categorical((), 1),
+        ),
+    ),
+    "real numbers in a joint": ex.NeuralEnergy(
+        lambda s: jnp.zeros(()),
+        ex.Joint(a=ex.Real(), b=Clamped(ex.Real(2), jnp.ones(2), jnp.ones(2, bool))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_what_is_held_is_not_proposed(name):
+    """All states are alike, so every proposal is accepted: each has to be of another state."""
+    energy = HELD[name]
+    x = jax.vmap(energy.space.draw)(jax.random.split(ex.key(7), 2000))
+    chains, info = _steps(RandomWalkMetropolis(), energy, x)
+    assert bool((info.acceptance == 1).all())
+    assert bool(jax.vmap(energy.space.contains)(chains.x).all())
+    pairs = zip(jax.tree.leaves(chains.x), jax.tree.leaves(x), strict=True)
+    changed = np.concatenate([np.asarray(a != b).reshape(2000, -1) for a, b in pairs], 1)
+    assert (changed.sum(1) == 1).all()
+    free = changed.any(0)
+    # Every free entry as often as any other.
+    assert stats.chisquare(changed.sum(0)[free]).pvalue > ALARM or free.sum() == 1
+    expected = {"spins, conditioned twice": 1, "real numbers in a joint": 1}
+    assert free.sum() == expected.get(name, 2)
+
+
+def test_where_all_is_held_nothing_moves():
+    for space, values in ((ex.Spin(3), np.ones(3)), (ex.Categorical(3, 4), np.full(3, 2))):
+        held = ex.condition(ex.Uniform(space), values, np.ones(3, bool))
+        x = jax.vmap(held.space.draw)(jax.random.split(ex.key(0), 10))
+        chains, info = _steps(RandomWalkMetropolis(), held, x, 3)
+        np.testing.assert_array_equal(chains.x, np.broadcast_to(values, (10, 3)))
+        np.testing.assert_array_equal(info.acceptance, 1.0)
 
 
 def test_proposals_outside_a_box_are_refused():
