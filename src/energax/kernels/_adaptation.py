@@ -6,12 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
+from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from energax.energies import AbstractEnergy
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import finite_array
 from energax.kernels._base import AbstractKernel, Info
-from energax.kernels._chains import step_chains
+from energax.kernels._step_size import StepSizeSearch, parts_of, select
+from energax.kernels._tuning import AbstractTuning
 
 _K = TypeVar("_K", bound=AbstractKernel)
 
@@ -27,9 +28,6 @@ spread: a chain that starts far out and cannot move yet would stretch the mass o
 _PRIOR_COUNT = 5.0
 """How many draws the mass a window starts from counts for, after Stan, which shrinks to 1e-3."""
 
-_RANGE = 1e15
-"""A step size stays within this factor of the one given, whatever the acceptance says."""
-
 
 class _Spread(eqx.Module):
     """Running mean and sum of squared deviations of positions (Welford, 1962)."""
@@ -39,31 +37,9 @@ class _Spread(eqx.Module):
     squares: Float[Array, " coordinates"]
 
 
-class _Warmup(eqx.Module):
-    """What the warm-up carries from step to step."""
-
-    states: Any
-    step_size: Float[Array, ""]
-    inverse_mass: Float[Array, " coordinates"]
-    spread: _Spread
-    averaging: Any
-    """Of blackjax's dual averaging."""
-    direction: Float[Array, ""]
-    """While the step size doubles or halves, which of them, +1 or -1; 0 before the first step."""
-    searching: Bool[Array, ""]
-
-
 def as_inverse_mass(value: ArrayLike) -> Array:
     """One positive number, or one a coordinate."""
     return finite_array(value, "inverse_mass", positive=True)
-
-
-def as_fraction(value: ArrayLike, name: str, *, least: float | None = None) -> Array:
-    """A number between 0 and 1, neither of them unless 0 is the `least`."""
-    fraction = finite_array(value, name, shape=(), positive=least is None)
-    if not is_traced(fraction) and not (least or 0.0) <= float(fraction) < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {float(fraction):g}")
-    return fraction
 
 
 def spread_over(inverse_mass: Array, energy: AbstractEnergy) -> Float[Array, " coordinates"]:
@@ -79,111 +55,60 @@ def spread_over(inverse_mass: Array, energy: AbstractEnergy) -> Float[Array, " c
     return jnp.broadcast_to(inverse_mass.reshape(-1).astype(dtype), (n,))
 
 
-def adapted(
-    energy: AbstractEnergy, kernel: _K, states: Any, n_steps: Array, key: Key[Array, ""]
-) -> tuple[_K, Any]:
-    """`n_steps` of every chain, and the kernel with the step size and inverse mass found.
+class GradientTuning(AbstractTuning):
+    """The step size and inverse mass of a kernel that follows the gradient.
 
-    The step size doubles or halves until the acceptance, averaged over chains, crosses its
-    target, and is then found by dual averaging (M. D. Hoffman and A. Gelman, "The No-U-Turn
-    sampler", 2014, section 3.2). The inverse mass is the variance of each coordinate over chains
-    and steps of a window, after which the search for the step size starts again.
-
-    `n_steps` may be traced. With no step nothing is tuned.
+    The inverse mass is the variance of each coordinate over chains and steps of a window, after
+    which the search for the step size starts again.
     """
-    from blackjax.adaptation.step_size import dual_averaging_adaptation
 
-    given: Any = kernel
-    dtype = states.position.dtype
-    first = given.step_size.astype(dtype)
-    target = given.target_acceptance.astype(dtype)
-    start, update, average = dual_averaging_adaptation(target)
-    ends = _ends(n_steps)
+    kernel: Any
+    """With the inverse mass of the present window."""
+    search: StepSizeSearch
+    spread: _Spread
+    ends: Int[Array, " windows"]
+    n_done: Int[Array, ""]
 
-    def settled(step_size):
-        """Dual averaging from here, shrinking to here: the search has come near already."""
-        begun = start(step_size)._replace(mu=jnp.log(step_size))
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), begun)
-
-    def within(step_size):
-        return jnp.clip(step_size, first / _RANGE, first * _RANGE)
-
-    def body(i, warm):
-        moved, info = step_chains(
-            energy,
-            with_settings(kernel, warm.step_size, warm.inverse_mass),
-            warm.states,
-            jax.random.fold_in(key, i),
+    def __init__(self, kernel: Any, energy: AbstractEnergy, n_steps: Array):
+        inverse_mass = spread_over(kernel.inverse_mass, energy)
+        dtype = inverse_mass.dtype
+        self.search = StepSizeSearch(
+            kernel.step_size.astype(dtype), kernel.target_acceptance.astype(dtype)
         )
-        acceptance = _pooled(info, target, worst=i < ends[0])
-        # The search: doubled or halved until the acceptance is on the other side of its target.
-        direction = jnp.where(acceptance > target, 1.0, -1.0).astype(dtype)
-        crossed = warm.searching & (warm.direction != 0) & (direction != warm.direction)
-        searching = warm.searching & ~crossed
-        averaging = _select(crossed, settled(warm.step_size), update(warm.averaging, acceptance))
-        step_size = within(
-            jnp.where(
-                searching,
-                warm.step_size * 2.0**direction,
-                jnp.where(crossed, warm.step_size, jnp.exp(averaging.log_step_size)),
-            )
-        )
-        # The mass.
-        spread = _including(warm.spread, moved.position, info, collecting=i >= ends[0])
-        at_end = jnp.any(i + 1 == ends)
-        inverse_mass = jnp.where(at_end, _variance(spread, warm.inverse_mass), warm.inverse_mass)
-        return _Warmup(
-            moved,
-            step_size,
-            inverse_mass,
-            _select(at_end, _nothing(inverse_mass), spread),
-            averaging,
-            jnp.where(at_end, 0.0, direction).astype(dtype),
-            searching | at_end,
+        self.kernel = with_settings(kernel, self.search.step_size, inverse_mass)
+        self.spread = _nothing(inverse_mass)
+        self.ends = parts_of(n_steps, _WINDOW_ENDS)
+        self.n_done = jnp.zeros((), jnp.int32)
+
+    def step(self, energy: AbstractEnergy, state: Any, key: Key[Array, ""]) -> tuple[Any, Info]:
+        return self.kernel.step(energy, state, key)
+
+    def after(self, states: Any, told: Info) -> "GradientTuning":
+        # In the first stretch all chains are to reach the typical set.
+        first = self.n_done < self.ends[0]
+        at_end = jnp.any(self.n_done + 1 == self.ends)
+        search = self.search.after(told, worst=first, restart=at_end)
+        spread = _including(self.spread, states.position, told, collecting=~first)
+        before = self.kernel.inverse_mass
+        inverse_mass = jnp.where(at_end, _variance(spread, before), before)
+        return eqx.tree_at(
+            lambda t: (t.kernel, t.search, t.spread, t.n_done),
+            self,
+            (
+                with_settings(self.kernel, search.step_size, inverse_mass),
+                search,
+                select(at_end, _nothing(inverse_mass), spread),
+                self.n_done + 1,
+            ),
         )
 
-    inverse_mass = spread_over(given.inverse_mass, energy)
-    warm = _Warmup(
-        states,
-        first,
-        inverse_mass,
-        _nothing(inverse_mass),
-        settled(first),
-        jnp.zeros((), dtype),
-        jnp.ones((), bool),
-    )
-    warm = jax.lax.fori_loop(0, n_steps, body, warm)
-    # An average of nothing, where the search was still on, is no step size.
-    known = ~warm.searching & (warm.averaging.step > 1)
-    step_size = jnp.where(known, within(average(warm.averaging)), warm.step_size)
-    return with_settings(kernel, step_size, warm.inverse_mass), warm.states
+    def found(self) -> AbstractKernel:
+        return with_settings(self.kernel, self.search.found(), self.kernel.inverse_mass)
 
 
 def with_settings(kernel: _K, step_size: Array, inverse_mass: Array) -> _K:
     """The kernel with another step size and inverse mass."""
     return eqx.tree_at(lambda k: (k.step_size, k.inverse_mass), kernel, (step_size, inverse_mass))
-
-
-def _ends(n_steps: Array) -> Int[Array, " windows"]:
-    fractions = jnp.asarray(_WINDOW_ENDS, jnp.float32)
-    return (fractions * jnp.asarray(n_steps).astype(jnp.float32)).astype(jnp.int32)
-
-
-def _pooled(info: Info, target: Array, worst: Array) -> Float[Array, ""]:
-    """The mean acceptance over the chains that have not failed.
-
-    An acceptance that is not a number counts as 0. Where every chain failed there is nothing to
-    learn: the target itself stands for it. The `worst` chains are given the say by a harmonic
-    mean: in the first stretch steps become short enough for all of them to reach the typical set
-    (M. D. Hoffman and P. Sountsov, "Tuning-free generalized Hamiltonian Monte Carlo", 2022).
-    """
-    sound = jnp.isfinite(info.energy)
-    least = jnp.finfo(target.dtype).tiny
-    acceptance = jnp.where(jnp.isfinite(info.acceptance), info.acceptance, 0.0)
-    n = jnp.sum(sound, dtype=acceptance.dtype)
-    mean = jnp.sum(jnp.where(sound, acceptance, 0.0)) / jnp.maximum(n, 1.0)
-    harmonic = n / jnp.sum(jnp.where(sound, 1 / jnp.maximum(acceptance, least), 0.0))
-    return jnp.where(n > 0, jnp.where(worst, harmonic, mean), target)
 
 
 def _nothing(like: Array) -> _Spread:
@@ -214,7 +139,3 @@ def _variance(spread: _Spread, before: Array) -> Array:
     shrunk = share * variance + (1 - share) * before
     # A coordinate that never moved (one held at an observed value) tells nothing.
     return jnp.where(jnp.isfinite(shrunk) & (variance > 0), shrunk, before)
-
-
-def _select(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

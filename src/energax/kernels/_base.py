@@ -88,9 +88,13 @@ class AbstractTunableKernel(AbstractKernel):
     @abc.abstractmethod
     def tune(
         self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
-    ) -> tuple["AbstractTunableKernel", Any]:
+    ) -> tuple[AbstractKernel, Any]:
         """`n_steps` (which may be traced) of all chains, pooled: the tuned kernel, and the chains
         with states made for it. With no step nothing is tuned."""
+
+    def tunes(self, energy: AbstractEnergy) -> bool:
+        """Whether there is anything to tune on this energy."""
+        return True
 
 
 class AbstractEnsembleKernel(AbstractKernel):

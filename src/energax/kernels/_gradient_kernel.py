@@ -1,20 +1,17 @@
 """What MALA, HMC and NUTS have in common: all but the step."""
 
-from typing import Any
-
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels._adaptation import adapted, spread_over
-from energax.kernels._base import AbstractTunableKernel
-from energax.kernels._chains import walk
+from energax.kernels._adaptation import GradientTuning, spread_over
 from energax.kernels._coordinates import require_continuous
 from energax.kernels._gradient_state import GradientState, state_at, state_of
+from energax.kernels._tuning import AbstractStepwiseTunableKernel
 from energax.spaces import State
 
 
-class AbstractGradientKernel(AbstractTunableKernel):
+class AbstractGradientKernel(AbstractStepwiseTunableKernel):
     """A kernel that follows the gradient, with a step size and a diagonal mass found in warm-up."""
 
     step_size: eqx.AbstractVar[Float[Array, ""]]
@@ -37,9 +34,5 @@ class AbstractGradientKernel(AbstractTunableKernel):
     def energy_at(self, energy: AbstractEnergy, state: GradientState) -> Float[Array, ""]:
         return state.energy
 
-    def tune(
-        self, energy: AbstractEnergy, states: Any, n_steps: Array, key: Key[Array, ""]
-    ) -> tuple["AbstractGradientKernel", Any]:
-        if self.adapt:
-            return adapted(energy, self, states, n_steps, key)
-        return self, walk(energy, self, states, n_steps, key)[0]
+    def tuning(self, energy: AbstractEnergy, n_steps: Array) -> GradientTuning | None:
+        return GradientTuning(self, energy, n_steps) if self.adapt else None

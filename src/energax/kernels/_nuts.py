@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
-from energax.kernels._adaptation import as_fraction, as_inverse_mass, spread_over
+from energax.kernels._adaptation import as_inverse_mass, spread_over
 from energax.kernels._base import Info
 from energax.kernels._gradient_kernel import AbstractGradientKernel
 from energax.kernels._gradient_state import (
@@ -17,6 +17,7 @@ from energax.kernels._gradient_state import (
     log_density_in,
 )
 from energax.kernels._hamiltonian import failed_at, leapfrog, metric_of
+from energax.kernels._step_size import as_fraction
 from energax.random import as_count
 
 

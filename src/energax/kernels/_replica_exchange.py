@@ -342,13 +342,14 @@ class ReplicaExchange(AbstractTunableKernel):
     ) -> "ReplicaExchange":
         """With room for the settings of every rung, in the shapes that tuning gives them."""
         kernel = self.kernel
+        model = self._at(energy, self.betas[0])
         if self.settings is not None or not isinstance(kernel, AbstractTunableKernel):
+            return self
+        if not kernel.tunes(model):
             return self
         chains = jax.tree.map(lambda leaf: leaf[:, 0], states.replicas)
         like = eqx.filter_eval_shape(
-            lambda chains, key: kernel.tune(
-                self._at(energy, self.betas[0]), chains, jnp.zeros((), jnp.int32), key
-            )[0],
+            lambda chains, key: kernel.tune(model, chains, jnp.zeros((), jnp.int32), key)[0],
             chains,
             jax.random.key(0),
         )
