@@ -1,5 +1,6 @@
 """Alternating: the parts of a `Joint`, each moved by a kernel of its own, given the others."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,6 +16,7 @@ from energax.kernels._base import (
     Info,
 )
 from energax.kernels._metropolis import MetropolisState, from_terms
+from energax.kernels._tuning import AbstractStepwiseTunableKernel, AbstractTuning
 from energax.spaces import AbstractSpace, Joint, State
 
 
@@ -57,7 +59,7 @@ class AlternatingState(AbstractKernelState):
         return {name: state.x for name, state in self.parts.items()}
 
 
-class Alternating(AbstractKernel):
+class Alternating(AbstractStepwiseTunableKernel):
     """A step moves each part of a `Joint` once, in the order of their names, each by its kernel on
     p(part | the other parts).
 
@@ -70,8 +72,9 @@ class Alternating(AbstractKernel):
     - `kernels`: one for each part, by name. The kernel of a part that is itself a `Joint` may be
       an `Alternating`, or one that moves on all of it.
 
-    Warm-up does not tune the parts' kernels: a part's conditional is another energy in each chain.
-    Give them their step sizes.
+    In warm-up (`sample`'s, say) kernels that tune themselves do so while the other parts move too,
+    from all chains together: a step size suits the conditionals that the chains meet, on average.
+    (A `ReplicaExchange` of a part keeps its ladder.)
 
     The acceptance it reports is the mean over parts.
 
@@ -144,18 +147,39 @@ class Alternating(AbstractKernel):
     def step(
         self, energy: AbstractEnergy, state: AlternatingState, key: Key[Array, ""]
     ) -> tuple[AlternatingState, Info]:
+        steps = {name: kernel.step for name, kernel in self.kernels.items()}
+        state, infos = self.moved(energy, state, key, steps)
+        acceptance = sum(info.acceptance for info in infos.values()) / len(infos)
+        return state, Info(jnp.asarray(acceptance), infos[self._last].energy)
+
+    def moved(
+        self,
+        energy: AbstractEnergy,
+        state: AlternatingState,
+        key: Key[Array, ""],
+        steps: dict[str, Callable],
+    ) -> tuple[AlternatingState, dict[str, Any]]:
+        """Each part moved once by its step, and what that told."""
         keys = jax.random.split(key, len(self.kernels))
-        parts, infos = dict(state.parts), []
+        parts, told = dict(state.parts), {}
         before = parts[self._last]
         for part_key, (name, kernel) in zip(keys, self.kernels.items(), strict=True):
             here = _part(energy, name, AlternatingState(parts).x)
             if len(parts) > 1:
                 parts[name] = _renewed(kernel, here, parts[name], before)
-            parts[name], info = kernel.step(here, parts[name], part_key)
+            parts[name], told[name] = steps[name](here, parts[name], part_key)
             before = parts[name]
-            infos.append(info)
-        acceptance = sum(info.acceptance for info in infos) / len(infos)
-        return AlternatingState(parts), Info(jnp.asarray(acceptance), infos[-1].energy)
+        return AlternatingState(parts), told
+
+    def tuning(self, energy: AbstractEnergy, n_steps: Array) -> "AlternatingTuning | None":
+        space = energy.space
+        x = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), space.structure)
+        parts = {}
+        for name, kernel in self.kernels.items():
+            if isinstance(kernel, AbstractStepwiseTunableKernel):
+                parts[name] = kernel.tuning(_part(energy, name, x), n_steps)
+        parts = {name: tuning for name, tuning in parts.items() if tuning is not None}
+        return AlternatingTuning(self, parts) if parts else None
 
     def refresh(self, energy: AbstractEnergy, state: AlternatingState) -> AlternatingState:
         here, last = _part(energy, self._last, state.x), state.parts[self._last]
@@ -185,6 +209,31 @@ class Alternating(AbstractKernel):
     @property
     def _last(self) -> str:
         return list(self.kernels)[-1]
+
+
+class AlternatingTuning(AbstractTuning):
+    """Each part's settings, from how its kernel does while the others move too."""
+
+    kernel: Alternating
+    parts: dict[str, AbstractTuning]
+    """Of those of its kernels that have something to tune."""
+
+    def step(
+        self, energy: AbstractEnergy, state: AlternatingState, key: Key[Array, ""]
+    ) -> tuple[AlternatingState, dict[str, Any]]:
+        steps = {name: kernel.step for name, kernel in self.kernel.kernels.items()}
+        tuned = {name: part.step for name, part in self.parts.items()}
+        return self.kernel.moved(energy, state, key, {**steps, **tuned})
+
+    def after(self, states: AlternatingState, told: dict[str, Any]) -> "AlternatingTuning":
+        parts = {
+            name: part.after(states.parts[name], told[name]) for name, part in self.parts.items()
+        }
+        return AlternatingTuning(self.kernel, parts)
+
+    def found(self) -> Alternating:
+        found = {name: part.found() for name, part in self.parts.items()}
+        return Alternating({**self.kernel.kernels, **found})
 
 
 def _part(energy: AbstractEnergy, name: str, x: dict[str, Any]) -> Part:

@@ -54,7 +54,7 @@ def default_kernel(energy: AbstractEnergy, *, warmed_up: bool = False) -> Abstra
 
 
 def _of_part(space: AbstractSpace) -> AbstractKernel:
-    """A part's conditional is another energy in each chain: nothing can be tuned for all."""
+    """Nothing is asked of a part's conditional but its value."""
     return Gibbs() if space.is_discrete else RandomWalkMetropolis()
 
 
