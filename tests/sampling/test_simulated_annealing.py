@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import energax as ex
 import oracles
@@ -46,6 +47,60 @@ def test_every_temperature_is_sampled():
     values = np.round(oracles.energies(energy), 4)
     warm = np.array([np.sum(np.round(found.path[:, 0], 4) == value) for value in values])
     oracles.assert_drawn_from(warm, oracles.probabilities(energy**0.2))
+
+
+BROAD = np.array([1.0, 1.0, 2.0, 4.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        ex.RandomWalkMetropolis(1e-3),
+        ex.RandomWalkMetropolis(1e4),
+        ex.MALA(1e4),
+        ex.HMC(1e-2),
+    ],
+    ids=lambda k: f"{type(k).__name__} {float(k.step_size):g}",
+)
+def test_step_sizes_are_found_as_it_cools(kernel):
+    """From a beta of 1e-4 to 1e4: x shrinks by four orders, and so must the steps.
+
+    In equilibrium 2 beta E is a chi-squared of 5 degrees of freedom.
+    """
+    energy = ex.NeuralEnergy(lambda x: -0.5 * jnp.sum((x / BROAD) ** 2), ex.Real(5))
+    betas = np.concatenate([np.geomspace(1e-4, 1e4, 1500), np.full(500, 1e4)])
+    cooled = simulated_annealing(
+        energy, key=ex.key(5), kernel=kernel, betas=betas, chains=32, steps=4
+    )
+    assert not cooled.problems
+    assert cooled.energy < 1e-4
+    for place in (slice(700, 800), slice(1100, 1200), slice(1800, 2000)):
+        scaled = 2 * cooled.path[:, place] * betas[place]
+        assert scaled.mean() == pytest.approx(5.0, rel=0.2)
+
+
+def test_a_kernel_that_is_not_to_adapt_does_not():
+    energy = ex.NeuralEnergy(lambda x: -0.5 * jnp.sum((x / BROAD) ** 2), ex.Real(5))
+    found = {}
+    for adapt in (True, False):
+        cooled = simulated_annealing(
+            energy, key=ex.key(5), kernel=ex.RandomWalkMetropolis(1e-3, adapt=adapt),
+            betas=np.geomspace(0.01, 1e4, 500), start=np.full((8, 5), 10.0), chains=8,
+        )  # fmt: skip
+        found[adapt] = cooled.energy
+    assert found[True] < 0.01
+    assert found[False] > 10
+
+
+def test_parts_of_a_joint_are_tuned_as_they_cool():
+    space = ex.Joint(a=ex.Spin(3), x=ex.Real(2))
+    energy = ex.NeuralEnergy(
+        lambda s: jnp.sum(s["a"]) - 0.5 * jnp.sum((s["x"] - 100 * s["a"][:2]) ** 2), space
+    )
+    kernel = ex.Alternating({"a": ex.Gibbs(), "x": ex.RandomWalkMetropolis(1e-4)})
+    cooled = simulated_annealing(energy, key=ex.key(6), kernel=kernel, chains=8)
+    np.testing.assert_allclose(np.abs(cooled.x["x"]), 100, atol=0.3)
+    np.testing.assert_allclose(cooled.x["x"], 100 * cooled.x["a"][:2], atol=0.3)
 
 
 def test_failures_are_named_and_never_the_best():

@@ -18,6 +18,7 @@ from energax.kernels import (
     start_chains,
     step_chains,
 )
+from energax.kernels._tuning import AbstractStepwiseTunableKernel, learning_step
 from energax.random import as_count, as_key
 from energax.sampling._default_kernel import default_kernel
 from energax.sampling._draws import Draws
@@ -74,11 +75,13 @@ def simulated_annealing(
     """Low states of E, from chains that sample exp(-beta E) while beta rises.
 
     One compiled program: at each beta the chains' states are made for the new temperature and
-    move `steps` times, and the lowest E each has seen is kept on the way.
+    move `steps` times, and the lowest E each has seen is kept on the way. Kernels that find a step
+    size do so all the while, since the colder it is, the shorter are the steps that are accepted.
 
     **Arguments:**
 
-    - `kernel`: moves the chains at every beta; chosen if `None`.
+    - `kernel`: moves the chains at every beta; chosen if `None`. A step size it is given is where
+      the search starts; with `adapt=False` it stays.
     - `betas`: positive, in the order they are run through. `None` takes 1,000, evenly spaced in
       log beta from 0.1 to 10: right where differences of E that matter are about 1.
     - `steps`: at each beta.
@@ -141,27 +144,42 @@ def _cooled(
     first = temper(energy, betas[0])
     states = start_chains(first, kernel, x, key_init)
     here = _untempered(energies_of(first, kernel, states), betas[0])
+    tuning = None
+    if isinstance(kernel, AbstractStepwiseTunableKernel):
+        tuning = kernel.tuning(first, betas.shape[0] * steps)
+    learnt, rest = eqx.partition(tuning, eqx.is_array)
+
+    def stepped(model, states, learnt, key):
+        """One step of all chains, E at their ends, and what of the kernel is learnt from it."""
+        if tuning is None:
+            states, info = step_chains(model, kernel, states, key)
+            return states, info.energy, learnt
+        states, after = learning_step(model, eqx.combine(learnt, rest), states, key)
+        return states, energies_of(model, kernel, states), eqx.filter(after, eqx.is_array)
 
     def cool(carry, inputs):
-        states, best, lowest, here = carry
+        states, learnt, best, lowest, here = carry
         index, beta = inputs
         model = temper(energy, beta)
         states = retemper_chains(model, kernel, states)
         key_beta = jax.random.fold_in(key_walk, index)
 
         def move(i, carry):
-            states, best, lowest, _ = carry
-            states, info = step_chains(model, kernel, states, jax.random.fold_in(key_beta, i))
-            here = _untempered(info.energy, beta)
+            states, learnt, best, lowest, _ = carry
+            key_step = jax.random.fold_in(key_beta, i)
+            states, value, learnt = stepped(model, states, learnt, key_step)
+            here = _untempered(value, beta)
             lower = (here < lowest) & jnp.isfinite(here)  # -inf is a failure
-            return states, _where(lower, states.x, best), jnp.where(lower, here, lowest), here
+            best, lowest = _where(lower, states.x, best), jnp.where(lower, here, lowest)
+            return states, learnt, best, lowest, here
 
-        carry = lax.fori_loop(0, steps, move, (states, best, lowest, here))
-        return carry, carry[3]
+        carry = lax.fori_loop(0, steps, move, (states, learnt, best, lowest, here))
+        return carry, carry[-1]
 
     start = jnp.where(jnp.isfinite(here), here, jnp.inf)
     inputs = (jnp.arange(betas.shape[0]), betas)
-    (states, best, _, _), path = lax.scan(cool, (states, states.x, start, here), inputs)
+    carry = (states, learnt, states.x, start, here)
+    (states, _, best, _, _), path = lax.scan(cool, carry, inputs)
     return best, jax.vmap(energy.energy)(best), path, states.x
 
 
