@@ -142,15 +142,18 @@ def measure(case: Case, kernel: ex.AbstractKernel, quick: bool, seconds: float) 
 
     x = jax.vmap(case.energy.space.draw)(jax.random.split(ex.key(0), N_CHAINS))
     found, first = run(kernel, x, ex.key(1), warmup, 1)
-    found, once = run(found.kernel, found.states.x, ex.key(2), 0, 1)
+    once = first
+    # Twice, as a kernel that has been tuned may be compiled anew.
+    for i in (2, 3):
+        found, once = run(found.kernel, found.states.x, ex.key(i), 0, 1)
     share = worst(found)["ess"] / (n_draws * N_CHAINS)
     thin = max(1, min(int(seconds / once), int(CORRELATED / share)))
     n_runs = min(50, max(1, int(seconds / (once * thin))))
     # The chains go on for half as many steps as will be looked at.
-    found, _ = run(found.kernel, found.states.x, ex.key(3), n_draws * thin * n_runs // 2, 1)
+    found, _ = run(found.kernel, found.states.x, ex.key(4), n_draws * thin * n_runs // 2, 1)
     taken, checked = 0.0, []
     for i in range(n_runs):
-        found, more = run(found.kernel, found.states.x, ex.key(4 + i), 0, thin)
+        found, more = run(found.kernel, found.states.x, ex.key(5 + i), 0, thin)
         taken += more
         checked.append(worst(found))
     ess = sum(c["ess"] for c in checked)
