@@ -14,9 +14,11 @@ of the key schedule: the fractional parts of the golden ratio and of the square 
 
 import math
 import operator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.random import define_prng_impl
 from jaxtyping import Array, Key, UInt32
@@ -28,6 +30,10 @@ _GOLDEN, _ROOT3, _ROOT5, _ROOT7 = 0x9E3779B9, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A
 _ROUND1, _ROUND2, _ROUND3 = 0xED5AD4BB, 0xAC4C1B51, 0x31848BAB
 
 _SEED, _SPLIT, _FOLD = 0, 1, 2  # what a block is for: no two purposes share an input
+
+
+_as_one_program = partial(jax.jit, inline=True)
+"""Outside of a compiled function every operation would be a program of its own."""
 
 
 def _u32(value: int) -> Array:
@@ -74,6 +80,12 @@ def _counter(shape: tuple[int, ...]) -> Array:
     return lax.reshape(lax.iota(jnp.uint32, math.prod(shape)), shape)
 
 
+@_as_one_program
+def _seeded(low: Array, high: Array) -> UInt32[Array, "2"]:
+    return jnp.stack(_block(_u32(_SEED), _u32(0), low, high))
+
+
+@_as_one_program
 def _seed(seed: Array) -> UInt32[Array, "2"]:
     # 64-bit seeds arrive whole under x64 and as 32 bits, sign-extended, otherwise.
     if jnp.issubdtype(seed.dtype, jnp.unsignedinteger):
@@ -81,27 +93,29 @@ def _seed(seed: Array) -> UInt32[Array, "2"]:
         half = lax.shift_right_logical(wide, lax.full_like(wide, 31))
         high = lax.shift_right_logical(half, lax.full_like(half, 1))
         words = (wide & lax.full_like(wide, 0xFFFFFFFF)).astype(jnp.uint32), high
-        return jnp.stack(_block(_u32(_SEED), _u32(0), words[0], words[1].astype(jnp.uint32)))
+        return _seeded(words[0], words[1].astype(jnp.uint32))
     bits = seed.astype(jnp.int64) if seed.dtype.itemsize == 8 else seed.astype(jnp.int32)
     half = lax.shift_right_arithmetic(bits, jnp.asarray(31, bits.dtype))
     high = lax.shift_right_arithmetic(half, jnp.asarray(1, bits.dtype))
     low = (bits & jnp.asarray(0xFFFFFFFF, bits.dtype)) if bits.dtype.itemsize == 8 else bits
-    left, right = _block(_u32(_SEED), _u32(0), low.astype(jnp.uint32), high.astype(jnp.uint32))
-    return jnp.stack([left, right])
+    return _seeded(low.astype(jnp.uint32), high.astype(jnp.uint32))
 
 
+@partial(_as_one_program, static_argnums=1)
 def _split(key: UInt32[Array, "2"], shape: tuple[int, ...]) -> Array:
     index = _counter(shape)
     left, right = _block(key[0], key[1], index, lax.full_like(index, _SPLIT))
     return jnp.stack([left, right], axis=-1)
 
 
+@_as_one_program
 def _fold_in(key: UInt32[Array, "2"], data: int | Array) -> UInt32[Array, "2"]:
     index = jnp.asarray(data).astype(jnp.uint32)
     left, right = _block(key[0], key[1], index, lax.full_like(index, _FOLD))
     return jnp.stack([left, right])
 
 
+@partial(_as_one_program, static_argnums=(1, 2))
 def _random_bits(key: UInt32[Array, "2"], bit_width: int, shape: tuple[int, ...]) -> Array:
     if math.prod(shape) > 2**32:  # more than a counter holds: a key for each leading index
         if shape[0] > 2**32 or len(shape) == 1:
@@ -171,6 +185,5 @@ def key(seed: int | Array) -> Key[Array, ""]:
         raise ValueError(f"seed must be an integer, got {type(seed).__name__}") from None
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"seed must fit in a signed 64-bit integer, got {number}")
-    low, high = number & 0xFFFFFFFF, (number >> 32) & 0xFFFFFFFF
-    left, right = _block(_u32(_SEED), _u32(0), _u32(low), _u32(high))
-    return jax.random.wrap_key_data(jnp.stack([left, right]), impl=GENERATOR)
+    low, high = np.uint32(number & 0xFFFFFFFF), np.uint32((number >> 32) & 0xFFFFFFFF)
+    return jax.random.wrap_key_data(_seeded(low, high), impl=GENERATOR)
