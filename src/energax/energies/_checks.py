@@ -9,7 +9,8 @@ from energax.energies._base import AbstractEnergy
 
 
 def check_energy(energy: Any) -> None:
-    """Raise `ValueError` unless `energy` gives one real number for a state of its space.
+    """Raise `ValueError` unless `energy` gives one real number, of 32 bits or more, for a state
+    of its space.
 
     The energy is traced on the shapes of one state and not evaluated: milliseconds, and nothing
     is compiled.
@@ -39,3 +40,8 @@ def check_energy(energy: Any) -> None:
         )
     if not jnp.issubdtype(result.dtype, jnp.floating):
         raise ValueError(f"{name}.energy must return a real floating number, got {result.dtype}")
+    if result.dtype.itemsize < 4:
+        raise ValueError(
+            f"{name}.energy returns {result.dtype}, whose rounding of E would be an error of p:"
+            " cast the result up, as in energy.astype(jnp.float32)"
+        )

@@ -1,5 +1,6 @@
 """Keys: a fast counter-based generator registered as a JAX PRNG implementation."""
 
+from energax.random._checks import TRACED as TRACED
 from energax.random._checks import as_count as as_count
 from energax.random._checks import as_key as as_key
 from energax.random._draws import Choices as Choices

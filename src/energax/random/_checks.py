@@ -18,12 +18,20 @@ def as_key(key: Any) -> Key[Array, ""]:
     return key
 
 
-def as_count(value: Any, name: str, *, least: int = 1) -> int:
-    """A Python integer of at least `least`, or a `ValueError` that names it.
+TRACED = 2**31 - 1
+"""The largest count that a compiled program may be given: its integers have 32 bits."""
+
+
+def as_count(value: Any, name: str, *, least: int = 1, most: int | None = None) -> int:
+    """A Python integer of at least `least` and at most `most`, or a `ValueError` that names it.
+
+    A count that a compiled program is given is at most `TRACED`.
 
     An integer of NumPy becomes one of Python: equinox would take it for an array, and so for a
     number that a compiled program does not know.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be an integer of at most {most}, got {value!r}")
     return int(value)

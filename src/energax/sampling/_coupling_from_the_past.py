@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, Key
 from energax.energies import AbstractBlocked, AbstractEnergy, Ising, unfreeze
 from energax.energies.algebra import ConditionedBlocked
 from energax.energies.graphs import Lattice
-from energax.random import as_count, as_key
+from energax.random import TRACED, as_count, as_key
 from energax.sampling._draws import Draws
 from energax.spaces import State
 
@@ -52,7 +52,8 @@ def coupling_from_the_past(
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"expected an energy, got {type(energy).__name__}")
     model = _attractive(unfreeze(energy))
-    n, max_sweeps = as_count(n, "n"), as_count(max_sweeps, "max_sweeps")
+    n = as_count(n, "n")
+    max_sweeps = as_count(max_sweeps, "max_sweeps", most=TRACED // 2)  # twice as many are counted
     keys = jax.random.split(as_key(key), n)
     x, found, energies = _from_the_past(model, keys, jnp.asarray(max_sweeps, jnp.int32))
     unfinished = int(np.sum(~np.asarray(found)))
