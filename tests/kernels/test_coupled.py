@@ -102,6 +102,10 @@ def test_chains_that_cannot_meet_are_refused():
         check_coupled(ex.Gaussian(jnp.zeros(2)), ex.MALA())
     with oracles.refused("ReplicaExchange", "more than x"):
         check_coupled(registry._rbm(), ReplicaExchange(ex.RandomWalkMetropolis()))
+    both = ex.NeuralEnergy(lambda x: -(x["a"] ** 2), ex.Joint(a=ex.Real(), b=ex.Spin()))
+    for kernel in (ex.RandomWalkMetropolis(), ex.MALA()):
+        with oracles.refused("a Joint with real parts cannot be coupled by any kernel"):
+            check_coupled(both, kernel)
     with oracles.refused("exact", "_Inexact"):
         check_coupled(registry._rbm(), _Inexact())
     with oracles.refused("BlockGibbs needs"):

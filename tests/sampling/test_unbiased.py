@@ -105,6 +105,40 @@ def test_a_failing_energy_is_reported():
     assert np.isinf(found.upper)
 
 
+def test_values_that_are_not_finite_are_reported():
+    rbm = registry._rbm()
+    for bad in (jnp.nan, jnp.inf):
+        found = unbiased(
+            rbm, lambda v, bad=bad: jnp.where(v[0] > 0, jnp.stack([bad, 1.0]), v[:2]), k=0, m=3,
+            key=ex.key(0), replicates=20,
+        )  # fmt: skip
+        assert not found.trusted
+        assert "f was not finite along" in found.problems[0]
+        assert (found.lower[0], found.upper[0]) == (-np.inf, np.inf)
+        assert np.isfinite(found.upper[1])
+    assert found != unbiased(rbm, jnp.sum, key=ex.key(0), k=0, m=3, replicates=2)
+
+
+def test_a_base_is_over_the_energys_space():
+    plane, bits, spins = ex.Gaussian(np.zeros(2)), ex.Bernoulli(np.zeros(9)), ex.Ising((3, 3), 0.2)
+    narrow, wide = (ex.Uniform(ex.Box(2, 0.0, end)) for end in (1.0, 2.0))
+    for energy, base in (
+        (plane, ex.Gaussian(np.zeros(5))), (spins, bits), (plane, narrow), (narrow, wide),
+        (narrow, plane),
+    ):  # fmt: skip
+        with oracles.refused("base must be over", str(energy.space), str(base.space)):
+            unbiased(energy, jnp.sum, key=ex.key(0), base=base)
+
+
+def test_starts_hold_what_was_observed():
+    observed = ex.condition(registry._rbm(), np.array([1.0, 0, 0, 0]), np.array([1, 0, 0, 0]) > 0)
+    found = unbiased(
+        observed, lambda v: v[0], key=ex.key(0), base=ex.Bernoulli(np.full(4, -3.0)), k=0, m=0,
+        replicates=50,
+    )  # fmt: skip
+    assert found.value == 1
+
+
 def test_arguments_are_checked():
     rbm = registry._rbm()
 
@@ -119,6 +153,16 @@ def test_arguments_are_checked():
         call(max_steps=1000)
     with oracles.refused("one array"):
         call(f=lambda v: (v, v))
+    with oracles.refused("f fails on one state: ", "TypeError"):
+        call(f=lambda v: v @ jnp.zeros(7))
+    with oracles.refused("f must be a function", "int"):
+        call(f=3)
+    with oracles.refused("m must be", f"at most {2**31 - 2}"):
+        call(m=2**31)
+    with oracles.refused("max_steps must be", f"at most {2**31 - 1}"):
+        call(max_steps=2**31)
+    with oracles.refused("one number", "shape (2,)"):
+        unbiased(ex.NeuralEnergy(lambda x: -x[:2], ex.Spin(3)), jnp.sum, key=ex.key(0))
     with oracles.refused("base must be"):
         call(base=rbm)
     with oracles.refused("level"):

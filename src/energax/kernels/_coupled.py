@@ -12,7 +12,7 @@ from energax.kernels._base import AbstractEnsembleKernel, AbstractKernel, Info
 from energax.kernels._metropolis import MetropolisState, RandomWalkMetropolis, accept_or_stay
 from energax.kernels._replica_exchange import ReplicaExchange
 from energax.random import bernoulli, normal
-from energax.spaces import AbstractSpace, Box, Clamped, Real, State
+from energax.spaces import AbstractSpace, Box, Clamped, Joint, Real, State
 
 
 class CoupledStep(eqx.Module):
@@ -72,8 +72,10 @@ def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel) -> None:
         raise ValueError(f"{name} {why} and cannot be coupled: take a kernel of one chain")
     if not kernel.is_exact:
         raise ValueError(f"coupled chains need an exact kernel, got {name}")
-    kernel.check(energy)
     space = energy.space
+    if isinstance(_unclamped(space), Joint) and not space.is_discrete:
+        raise ValueError(f"a Joint with real parts cannot be coupled by any kernel, got {space}")
+    kernel.check(energy)
     if not (space.is_discrete or (isinstance(kernel, RandomWalkMetropolis) and _is_real(space))):
         raise ValueError(
             f"two chains of {name} on {space} come close but never meet: take"
@@ -87,9 +89,12 @@ def have_met(x: State, y: State) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(a == b) for a, b in pairs]))
 
 
+def _unclamped(space: AbstractSpace) -> AbstractSpace:
+    return space.space if isinstance(space, Clamped) else space
+
+
 def _is_real(space: AbstractSpace) -> bool:
-    inner = space.space if isinstance(space, Clamped) else space
-    return isinstance(inner, Real | Box)
+    return isinstance(_unclamped(space), Real | Box)
 
 
 def _reflection_coupled(

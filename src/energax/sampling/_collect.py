@@ -102,16 +102,16 @@ def as_collect(collect: Any, space: AbstractSpace) -> Any:
                 )
         collect = Collectors(dict(collect))
     if isinstance(collect, AbstractCollector):
-        before = _tried(collect.init, space.structure)
+        before = tried(collect.init, space.structure)
         number = jax.ShapeDtypeStruct((), jnp.int32)
-        after = _tried(collect.update, before, space.structure, number, number)
+        after = tried(collect.update, before, space.structure, number, number)
         if _forms(before) != _forms(after):
             raise ValueError(
                 f"{type(collect).__name__}.update must return a memory with the shapes and dtypes"
                 f" of init's, {_forms(before)}, got {_forms(after)}"
             )
     elif callable(collect):
-        _tried(collect, space.structure)
+        tried(collect, space.structure)
     else:
         raise ValueError(
             "collect must be a function of one state or a collector such as ex.sampling.Mean(),"
@@ -125,20 +125,21 @@ def outputs_of(function: Callable[[State], Any], x: State) -> Any:
     return jax.tree.map(jnp.asarray, function(x))
 
 
-def _tried(function: Callable[..., Any], *arguments: Any) -> Any:
+def tried(function: Callable[..., Any], *arguments: Any, name: str = "collect") -> Any:
+    """Shapes of what a user's function returns, or a `ValueError` that calls it `name`."""
     try:
         result = jax.eval_shape(lambda *a: jax.tree.map(jnp.asarray, function(*a)), *arguments)
     except Exception as error:
         words = str(error).strip().split("\n\n")[0]
-        raise ValueError(f"collect fails on one state: {type(error).__name__}: {words}") from error
+        raise ValueError(f"{name} fails on one state: {type(error).__name__}: {words}") from error
     leaves = jax.tree.leaves(result)
     if not leaves:
-        raise ValueError("collect returns nothing")
+        raise ValueError(f"{name} returns nothing")
     for leaf in leaves:
         if not jnp.issubdtype(leaf.dtype, jnp.number) and leaf.dtype != bool:
-            raise ValueError(f"collect must return numbers, got {leaf.dtype}")
+            raise ValueError(f"{name} must return numbers, got {leaf.dtype}")
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise ValueError(f"collect must return real numbers, got {leaf.dtype}")
+            raise ValueError(f"{name} must return real numbers, got {leaf.dtype}")
     return result
 
 

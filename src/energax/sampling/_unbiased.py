@@ -19,6 +19,7 @@ from energax.energies import (
     AbstractBlocked,
     AbstractEnergy,
     AbstractTractable,
+    check_energy,
     unfreeze,
 )
 from energax.kernels import (
@@ -29,12 +30,13 @@ from energax.kernels import (
     have_met,
     step_coupled,
 )
-from energax.random import as_count, as_key
+from energax.random import TRACED, as_count, as_key
+from energax.sampling._collect import tried
 from energax.sampling._default_kernel import default_kernel
-from energax.spaces import State, float_dtype
+from energax.spaces import Clamped, State, float_dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unbiased:
     """An expectation estimated by pairs of chains, each pair without bias."""
 
@@ -65,7 +67,7 @@ class Unbiased:
 
     @property
     def trusted(self) -> bool:
-        """Whether every pair met, so that the estimates are unbiased."""
+        """Whether every pair met with finite values, so that the estimates are unbiased."""
         return not self.problems
 
     @cached_property
@@ -75,6 +77,12 @@ class Unbiased:
         if self.failed.any():
             found.append(
                 f"{int(self.failed.sum())} of {n} pairs met an energy of NaN or -inf: look at E"
+            )
+        finite = np.isfinite(self.estimates).reshape(n, -1).all(1)
+        if (~finite & ~self.failed).any():
+            found.append(
+                f"f was not finite along {int((~finite & ~self.failed).sum())} of {n} pairs, and"
+                " leaving them out would bias the rest: look at f along chains"
             )
         unmet = int((~self.met).sum())
         if unmet:
@@ -140,15 +148,16 @@ def unbiased(
 
     **Arguments:**
 
-    - `f`: of one unbatched state; an array of any shape.
+    - `f`: of one unbatched state; an array of any shape, of real numbers.
     - `kernel`: exact, and of a kind whose chains can meet (`step_coupled`); chosen if `None`.
     - `k`, `m`: the first and last step that are averaged, 0 <= k <= m.
     - `lag`: how far the one chain is ahead.
     - `replicates`: pairs.
     - `max_steps`: after which a pair that has not met is given up, and reported.
-    - `base`: where chains start; draws of the space if `None`.
+    - `base`: where chains start, over the energy's space; draws of the space if `None`.
 
-    **Raises:** `ValueError` for numbers out of range, or a kernel whose chains cannot meet.
+    **Raises:** `ValueError` for numbers out of range, an energy or an f that fails on one state,
+    a kernel whose chains cannot meet, or a base over another space.
 
     ```python
     import energax as ex
@@ -165,17 +174,19 @@ def unbiased(
         raise ValueError(f"unbiased needs an energy, got {type(energy).__name__}")
     key = as_key(key)
     check_level(level)
-    k, lag = as_count(k, "k", least=0), as_count(lag, "lag")
-    m = as_count(m, "m", least=k)
+    check_energy(energy)
+    k, lag = as_count(k, "k", least=0), as_count(lag, "lag", most=TRACED - 1)
+    m = as_count(m, "m", least=k, most=TRACED - 1)
     replicates = as_count(replicates, "replicates", least=2)
-    max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1)
+    max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1, most=TRACED)
     kernel = _meeting_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")
     check_coupled(energy, kernel)
-    if base is not None and not isinstance(base, AbstractTractable):
-        raise ValueError(f"base must be an energy with exact draws, got {type(base).__name__}")
-    like = eqx.filter_eval_shape(f, energy.space.structure)
+    _check_base(base, energy)
+    if not callable(f):
+        raise ValueError(f"f must be a function of one state, got {type(f).__name__}")
+    like = tried(f, energy.space.structure, name="f")
     if not isinstance(like, jax.ShapeDtypeStruct):
         raise ValueError(f"f must return one array, got {like!r}")
     plan = _Plan(*(jnp.asarray(each, jnp.int32) for each in (k, m, lag, max_steps)))
@@ -183,16 +194,18 @@ def unbiased(
     estimates = np.asarray(pairs.estimate, np.float64)
     met, times = np.asarray(pairs.met), np.asarray(pairs.time)
     failed = np.asarray(pairs.failed)
-    value = estimates.mean(0)
-    error = estimates.std(0, ddof=1) / np.sqrt(replicates)
-    width = student.isf((1 - level) / 2, replicates - 1) * error
-    if not met.all() or failed.any():
-        width = np.full_like(width, np.inf)
+    with np.errstate(invalid="ignore"):  # of values that are not finite, which are reported
+        value = estimates.mean(0)
+        error = estimates.std(0, ddof=1) / np.sqrt(replicates)
+        width = student.isf((1 - level) / 2, replicates - 1) * error
+        known = np.isfinite(estimates).all(0) & bool(met.all() and not failed.any())
+        lower = np.where(known, value - width, -np.inf)
+        upper = np.where(known, value + width, np.inf)
     return Unbiased(
         value=np.asarray(value),
         std_error=np.asarray(error),
-        lower=np.asarray(value - width),
-        upper=np.asarray(value + width),
+        lower=lower,
+        upper=upper,
         level=level,
         estimates=estimates,
         meeting_times=times,
@@ -205,6 +218,19 @@ def unbiased(
         lag=lag,
         method=f"coupled chains, {type(kernel).__name__}",
     )
+
+
+def _check_base(base: Any, energy: AbstractEnergy) -> None:
+    if base is None:
+        return
+    if not isinstance(base, AbstractTractable):
+        raise ValueError(f"base must be an energy with exact draws, got {type(base).__name__}")
+    # Where values are observed, they are put in place in every start.
+    wanted, got = (
+        space.space if isinstance(space, Clamped) else space for space in (energy.space, base.space)
+    )
+    if not eqx.tree_equal(wanted, got):
+        raise ValueError(f"base must be over the energy's space {wanted}, got one over {got}")
 
 
 def _meeting_kernel(energy: AbstractEnergy) -> AbstractKernel:
@@ -262,7 +288,7 @@ def _pair(
 
     def start(key):
         key_draw, key_init = jax.random.split(key)
-        return kernel.init(energy, draw(key_draw), key_init)
+        return kernel.init(energy, energy.space.clamp(draw(key_draw)), key_init)
 
     def value(state):
         return jnp.asarray(f(state.x), dtype)
