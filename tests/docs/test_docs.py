@@ -135,3 +135,4 @@ def test_numbers_are_left_out_of_comparisons():
     assert pages.alike("log Z = 3.20 [3.1, inf]\nRBM2", "log Z = -4.1 [ 2e-3,   7]  RBM2")
     assert not pages.alike("converged", "not converged")
     assert not pages.alike("RBM2", "RBM3")
+    assert not pages.alike("log Z = 3.20", "log Z = nan")
