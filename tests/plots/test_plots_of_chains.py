@@ -133,6 +133,16 @@ def test_the_density_lies_under_the_draws(as_users_call):
         density_under_chains(energy, flat)
 
 
+def test_there_is_no_density_outside_the_space(as_users_call):
+    inside = dataclasses.replace(DRAWS, x=jnp.clip(jnp.abs(DRAWS.x), 0.0, 1.0))
+    energy = ex.NeuralEnergy(lambda x: -jnp.sum(x**2), ex.Box(2))
+    (axes,) = density_under_chains(energy, inside, low=-1.0, high=2.0, n_points=31).axes
+    shown = np.ma.filled(axes.images[0].get_array(), np.nan)
+    x = np.linspace(-1.0, 2.0, 31).astype(np.float32)
+    there = (x >= 0) & (x <= 1)
+    np.testing.assert_array_equal(np.isfinite(shown), there[:, None] & there)
+
+
 def test_a_ladder_shows_its_rungs_and_swaps(as_users_call):
     report = LadderReport(
         betas=np.array([0.1, 0.4, 1.0]),

@@ -34,7 +34,7 @@ def density_under_chains(
 ) -> "matplotlib.figure.Figure":
     """exp(-E) over a rectangle in grey, all draws as dots, the last 100 of a few chains as paths.
 
-    Modes that no dot lies on were never found.
+    Modes that no dot lies on were never found. What lies outside the energy's space is blank.
 
     **Arguments:**
 
@@ -74,8 +74,10 @@ def density_under_chains(
         raise ValueError(f"low must lie below high, got {low.tolist()} and {high.tolist()}")
     axis = [np.linspace(a, b, n_points) for a, b in zip(low, high, strict=True)]
     grid = np.stack(np.meshgrid(*axis, indexing="xy"), -1)
-    level = jax.vmap(jax.vmap(energy.energy))(jnp.asarray(grid, energy.space.structure.dtype))
-    level = np.asarray(level, np.float64)
+    grid = jnp.asarray(grid, energy.space.structure.dtype)
+    inside = np.asarray(jax.vmap(jax.vmap(energy.space.contains))(grid))
+    level = np.asarray(jax.vmap(jax.vmap(energy.energy))(grid), np.float64)
+    level = np.where(inside, level, np.nan)
     if not np.isfinite(level).any():
         raise ValueError("E is nowhere finite in the rectangle: choose other corners")
     density = np.exp(level[np.isfinite(level)].min() - level)
