@@ -78,7 +78,7 @@ def equalised(
     return jnp.concatenate([betas[:1], inner, betas[-1:]])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LadderReport:
     """How well replicas travel along a ladder of temperatures, over all chains."""
 

@@ -26,7 +26,7 @@ class LogPartition:
     """A sentence of advice where `trusted` is false."""
     level: float = 0.95
     """The interval's nominal coverage."""
-    diagnostics: dict[str, Any] = field(default_factory=dict, repr=False)
+    diagnostics: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What the method measured: chains, temperatures, log weights, their effective number, ..."""
 
     @property

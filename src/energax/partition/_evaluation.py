@@ -22,7 +22,7 @@ _DRAWS_A_CHAIN = 50
 """With fewer, R-hat over many coordinates exceeds its limit even for independent draws."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What was measured of a model on training and test rows."""
 

@@ -13,7 +13,7 @@ from energax.sampling._collect import AbstractCollector, outputs_of
 from energax.spaces import State, float_dtype
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Binned:
     """How often f(x) fell where, over all healthy chains.
 

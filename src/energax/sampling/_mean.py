@@ -20,7 +20,7 @@ LEAST_BATCHES = 4
 """With fewer batches nothing is said of errors, as with fewer draws."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Averages:
     """The means of f(x) over all healthy chains, and how well they are known.
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from energax.energies import AbstractEnergy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """A trained energy and how it came about."""
 
