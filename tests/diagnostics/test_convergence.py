@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, rankdata
 
-from energax.diagnostics import convergence, mean_and_error
+from energax.diagnostics import chance_rhat, convergence, mean_and_error
 from oracles import ALARM, refused
 
 with warnings.catch_warnings():
@@ -180,3 +180,18 @@ def test_chains_that_repel_are_worth_more_than_independent_ones():
 def test_draws_that_say_nothing_are_refused(function, draws, words):
     with refused(*words):
         function(draws)
+
+
+@pytest.mark.parametrize(("n_chains", "n_draws", "n"), [(100, 10, 64), (4, 100, 20), (2, 8, 5)])
+def test_the_largest_r_hat_of_independent_draws(n_chains, n_draws, n):
+    """1% of runs are to be above the bound, of which Bonferroni's may leave fewer: of 400 runs not
+    above 4%, and half the bound's excess is not rare."""
+    generator = np.random.default_rng(n)
+    largest = np.array(
+        [convergence(generator.normal(size=(n_chains, n_draws, n))).rhat.max() for _ in range(400)]
+    )
+    bound = chance_rhat(n_chains, n_draws, n)
+    assert (largest > bound).mean() < 0.04
+    assert (largest - 1 > (bound - 1) / 2).mean() > 0.1
+    assert chance_rhat(n_chains, n_draws, n, alarm=0.1) < bound
+    assert chance_rhat(n_chains, 2 * n_draws, n) < bound < chance_rhat(n_chains, n_draws, 2 * n)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import oracles
 from energax.sampling import Draws
 
 GENERATOR = np.random.default_rng(0)
@@ -50,6 +51,35 @@ def test_chains_apart_have_not():
 def test_a_slow_energy_alone_is_seen():
     energy = _noise(4, 500) + np.array([0, 0, 0, 3])[:, None]
     assert not _draws(_noise(4, 500, 2), energy).converged
+
+
+def test_a_chance_r_hat_is_no_disagreement():
+    """Independent draws, few in each of many chains: the largest R-hat is above 1.01."""
+    (problem,) = _draws(_noise(100, 10, 64)).problems
+    assert "R-hat is 1.03" in problem
+    assert "10 draws a chain are too few to tell whether chains agree" in problem
+    assert "disagree" not in problem
+    assert _draws(_noise(4, 250, 64)).converged
+
+
+def test_disagreement_is_told_from_chance_in_short_chains_too():
+    x = _noise(100, 10, 64)
+    x[:50, :, 7] += 1.5
+    (problem,) = _draws(x).problems
+    assert "chains disagree, or 10 draws a chain are too few for them to agree" in problem
+    x = _noise(16, 100, 64)
+    x[3, :, 7] += 1.0
+    (problem,) = _draws(x).problems
+    assert "chains disagree; give them a longer warmup" in problem
+
+
+def test_few_effective_draws_in_the_tails_are_seen():
+    """How wide each stretch of draws is comes and goes slowly: the middle does not show it."""
+    width = np.exp(np.repeat(_noise(4, 10), 100, axis=1))
+    draws = _draws((_noise(4, 1000) * width)[..., None])
+    assert draws.ess[0] > 400
+    assert draws.ess_tail[0] < 200
+    assert any("of the tail, is" in problem for problem in draws.problems)
 
 
 def test_few_effective_draws_are_seen():
@@ -170,6 +200,34 @@ def test_arviz_gets_the_draws_and_their_log_density():
                 np.testing.assert_array_equal(values, parts[name].astype(np.float32))
             np.testing.assert_array_equal(data["sample_stats"]["energy"], draws.energy)
             np.testing.assert_array_equal(data["sample_stats"]["lp"], -draws.energy)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("arviz") is None, reason="needs arviz")
+def test_arviz_gets_parts_within_parts_by_their_paths():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nested = {"a": {"b": _noise(4, 10), "c": _noise(4, 10, 3)}, "d": _noise(4, 10)}
+        for x, names in (
+            (nested, {"a.b", "a.c", "d"}),
+            ((_noise(4, 10), {"y": _noise(4, 10)}), {"x.0", "x.1.y"}),
+        ):
+            posterior = _draws(x).to_arviz()["posterior"]
+            assert set(posterior.data_vars) == names
+            assert {values.dtype for values in posterior.values()} == {np.dtype("float32")}
+        np.testing.assert_array_equal(
+            _draws(nested).to_arviz()["posterior"]["a.c"], nested["a"]["c"].astype(np.float32)
+        )
+        with oracles.refused("two arrays are called 'a.b'"):
+            _draws({"a": {"b": _noise(4, 10)}, "a.b": _noise(4, 10)}).to_arviz()
+
+
+def test_draws_can_be_compared():
+    draws = _draws(_noise(4, 10, 2))
+    assert draws == draws
+    assert draws != _draws(draws.x)
+    assert draws.diagnostics == draws.diagnostics
+    assert draws.energy_diagnostics != draws.diagnostics
+    assert len({draws, draws}) == 1
 
 
 def test_without_arviz_the_extra_is_named(monkeypatch):

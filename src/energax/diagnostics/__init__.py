@@ -1,6 +1,7 @@
 """Arrays in, numbers out: have chains mixed, have weights collapsed."""
 
 from energax.diagnostics._convergence import Convergence as Convergence
+from energax.diagnostics._convergence import chance_rhat as chance_rhat
 from energax.diagnostics._convergence import convergence as convergence
 from energax.diagnostics._convergence import mean_and_error as mean_and_error
 from energax.diagnostics._weights import WeightedMean as WeightedMean

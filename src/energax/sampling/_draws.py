@@ -8,17 +8,20 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from energax.diagnostics import Convergence, convergence
+from energax.diagnostics import Convergence, chance_rhat, convergence
 from energax.kernels import AbstractKernel
 from energax.sampling._collect import AbstractCollector
 from energax.spaces import State
 
 _RHAT_LIMIT, _ESS_PER_CHAIN = 1.01, 50
 """Above this R-hat, or below this many effective draws a chain, chains are not said to have
-converged: the thresholds of Vehtari et al. (2021), with 50 a split chain."""
+converged. Vehtari et al. (2021) have the same R-hat, and 400 effective draws of four chains."""
+
+_SHORT = 50
+"""Half chains of fewer draws may differ because they are short."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws:
     """Draws of x with axes (chain, draw, *shape), and whether to believe them.
 
@@ -117,8 +120,15 @@ class Draws:
 
     @property
     def ess(self) -> Any:
-        """Effective number of draws, one a coordinate; NaN where a coordinate is constant."""
+        """Effective number of draws for the centre of the distribution, one a coordinate; NaN
+        where a coordinate is constant."""
         return self._each("ess_bulk")
+
+    @property
+    def ess_tail(self) -> Any:
+        """Effective number of draws for the 5% and 95% quantiles, the smaller, one a coordinate;
+        NaN where a coordinate is constant, and where a collector cannot tell."""
+        return self._each("ess_tail")
 
     @property
     def constant(self) -> Any:
@@ -145,13 +155,13 @@ class Draws:
         undefined = np.flatnonzero(~np.isfinite(acceptance) & self.healthy)
         if undefined.size:
             found.append(
-                f"chains {_listed(undefined)} have an acceptance that is not a number: look at the"
+                f"chains {listed(undefined)} have an acceptance that is not a number: look at the"
                 " energy, or at log_proposal_ratio, along them"
             )
         stuck = np.flatnonzero((acceptance < 1e-3) & self.healthy)
         if stuck.size:
             found.append(
-                f"chains {_listed(stuck)} hardly moved: take smaller proposals (step_size)"
+                f"chains {listed(stuck)} hardly moved: take smaller proposals (step_size)"
                 " or another kernel"
             )
         if self.healthy.sum() < 2:
@@ -167,18 +177,18 @@ class Draws:
             at_start = later & (np.isnan(start) | (start == -np.inf))
         if at_start.any():
             found.append(
-                f"chains {_listed(np.flatnonzero(at_start))} started where the energy is NaN or"
+                f"chains {listed(np.flatnonzero(at_start))} started where the energy is NaN or"
                 " -inf: look at E there, or give another start"
             )
         if (later & ~at_start).any():
             found.append(
-                f"chains {_listed(np.flatnonzero(later & ~at_start))} met an energy that is not"
+                f"chains {listed(np.flatnonzero(later & ~at_start))} met an energy that is not"
                 " finite: look at E there, or start elsewhere"
             )
         values = self._failed_values & ~later
         if values.any():
             found.append(
-                f"chains {_listed(np.flatnonzero(values))} have values that are not finite: look"
+                f"chains {listed(np.flatnonzero(values))} have values that are not finite: look"
                 f" at {'x' if self.kept is None else 'collect'} along them"
             )
         return found
@@ -192,25 +202,45 @@ class Draws:
         if not any(part.any() for part in moving[: len(parts) or None]):
             return ["no coordinate ever moved: this says nothing about the model"]
         rhats = np.concatenate([p.rhat[m] for p, m in zip(every, moving, strict=True)])
-        sizes = np.concatenate([p.ess_bulk[m] for p, m in zip(every, moving, strict=True)])
         undefined = int(np.isnan(rhats).sum())
         if undefined:
             found.append(
                 f"{undefined} coordinates moved too seldom for an R-hat: draw more, or thin more"
             )
-        rhat, ess = np.nanmax([*rhats, 0.0]), np.nanmin([*sizes, np.inf])
+        rhat = np.nanmax([*rhats, 0.0])
         if rhat > _RHAT_LIMIT:
-            found.append(
-                f"R-hat is {rhat:.4g} (at most {_RHAT_LIMIT} wanted): chains disagree; give them a"
-                " longer warmup, or a kernel that crosses between modes"
-            )
+            found.append(self._on_rhat(rhat, len(rhats)))
         needed = min(_ESS_PER_CHAIN * int(self.healthy.sum()), 400)
-        if ess < needed:
-            found.append(
-                f"the smallest effective sample size is {ess:.0f} (at least {needed}"
-                " wanted): draw more, or thin less"
-            )
+        for of in ("bulk", "tail"):
+            sizes = [getattr(p, f"ess_{of}")[m] for p, m in zip(every, moving, strict=True)]
+            ess = np.nanmin([*np.concatenate(sizes), np.inf])
+            if ess < needed:
+                found.append(
+                    f"the smallest effective sample size, of the {of}, is {ess:.0f} (at least"
+                    f" {needed} wanted): draw more, or thin less"
+                )
         return found
+
+    def _on_rhat(self, rhat: float, n_coordinates: int) -> str:
+        """What a largest R-hat above the limit says."""
+        n_draws, n_chains = self.energy.shape[1], int(self.healthy.sum())
+        head = f"R-hat is {rhat:.4g} (at most {_RHAT_LIMIT} wanted)"
+        longer = "take more draws a chain, or fewer chains"
+        if rhat <= chance_rhat(n_chains, n_draws, n_coordinates):
+            return (
+                f"{head}, no more than chance makes of the largest of {n_coordinates}: {n_draws}"
+                f" draws a chain are too few to tell whether chains agree; {longer}"
+            )
+        if n_draws // 2 < _SHORT:
+            return (
+                f"{head}: chains disagree, or {n_draws} draws a chain are too few for them to"
+                f" agree; {longer}, and if R-hat stays a longer warmup, or a kernel that crosses"
+                " between modes"
+            )
+        return (
+            f"{head}: chains disagree; give them a longer warmup, or a kernel that crosses"
+            " between modes"
+        )
 
     @cached_property
     def _failed_energies(self) -> np.ndarray:
@@ -252,10 +282,11 @@ class Draws:
     def to_arviz(self) -> Any:
         """The draws as ArviZ's `InferenceData` (or `DataTree`, in its newer versions).
 
-        With a function as `collect`, what it returned, which must be an array or a dictionary.
+        With a function as `collect`, what it returned. Parts within parts are named by the path to
+        them, "a.c" for c within a, and the values of a tuple "x.0", "x.1".
 
         **Raises:** `ImportError` naming the extra if ArviZ is missing; `ValueError` if a collector
-        kept no draws.
+        kept no draws, or two arrays would have one name.
         """
         try:
             import arviz
@@ -264,8 +295,7 @@ class Draws:
         if self.x is None and self.collector is not None:
             raise ValueError("ArviZ wants draws: a collector keeps none")
         kept = self.kept if self.x is None else self.x
-        x = kept if isinstance(kept, dict) else {"x": kept}
-        posterior = {name: np.asarray(leaf) for name, leaf in x.items()}
+        posterior = {name: np.asarray(leaf) for name, leaf in named_leaves(kept).items()}
         stats = {
             "energy": np.asarray(self.energy),
             "lp": -np.asarray(self.energy),
@@ -287,6 +317,21 @@ def _parts(diagnostics: Any) -> list[Convergence]:
     return [part for part in found if part is not None]
 
 
-def _listed(indices: np.ndarray) -> str:
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The arrays of a state or of what a function returned, by the path to each: "x" for a bare
+    array, "a.c" for c within a, "x.0" for the first of a tuple."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        words = jax.tree_util.keystr(path, simple=True, separator=".")
+        by_name = path and isinstance(path[0], jax.tree_util.DictKey)
+        name = words if by_name else ".".join(filter(None, ("x", words)))
+        if name in found:
+            raise ValueError(f"two arrays are called {name!r}: no part's name may hold a dot")
+        found[name] = leaf
+    return found
+
+
+def listed(indices: np.ndarray) -> str:
+    """The first few numbers, and how many more there are."""
     shown = ", ".join(map(str, indices[:5]))
     return shown if indices.size <= 5 else f"{shown} and {indices.size - 5} more"
