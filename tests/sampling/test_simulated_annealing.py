@@ -11,6 +11,13 @@ import registry
 from energax.sampling import simulated_annealing
 
 
+class Vector(ex.AbstractEnergy):
+    space: ex.Spin = ex.Spin(2)
+
+    def energy(self, x):
+        return x
+
+
 def test_the_ground_state_of_a_glass_is_found():
     generator = np.random.default_rng(0)
     glass = ex.Ising((3, 4), generator.normal(size=(2, 3, 4)), periodic=False)
@@ -111,9 +118,23 @@ def test_failures_are_named_and_never_the_best():
         energy, key=ex.key(3), kernel=ex.RandomWalkMetropolis(1.0), betas=np.ones(50), chains=8,
         start=np.full(8, 0.5),
     )  # fmt: skip
-    assert "8 of 8 chains met an energy of NaN or -inf" in found.problems[0]
+    assert "chains 0, 1, 2, 3, 4 and 3 more met an energy of NaN or -inf" in found.problems[0]
     assert (np.abs(found.best) <= 1).all()
     assert np.isfinite(found.best_energy).all()
+
+
+def test_a_chain_that_failed_from_the_start_does_not_win():
+    for bad in (jnp.nan, -jnp.inf):
+        energy = ex.NeuralEnergy(lambda x, bad=bad: jnp.where(x > 5, -bad, -(x**2)), ex.Real())
+        found = simulated_annealing(
+            energy, key=ex.key(4), kernel=ex.RandomWalkMetropolis(0.1), betas=np.ones(5), chains=3,
+            start=np.array([0.5, 90.0, -0.2]),
+        )  # fmt: skip
+        assert np.isfinite(found.energy)
+        assert found.energy == found.best_energy[[0, 2]].min()
+        assert found.problems == ["chains 1 met an energy of NaN or -inf: look at E there"]
+    assert found == found
+    assert found != simulated_annealing(energy, key=ex.key(4), betas=np.ones(2), chains=2)
 
 
 def test_arguments_are_checked():
@@ -130,6 +151,10 @@ def test_arguments_are_checked():
             call(betas=betas)
     with oracles.refused("steps"):
         call(steps=0)
+    with oracles.refused("steps", f"at most {2**31 - 1}"):
+        call(steps=2**31)
+    with oracles.refused("Vector.energy must return one number", "shape (2,)"):
+        simulated_annealing(Vector(), key=ex.key(0))
     with oracles.refused("kernel must be", "str"):
         call(kernel="gibbs")
     with oracles.refused("BlockGibbs", "Tempered"):

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from energax.energies import AbstractEnergy, temper
+from energax.energies import AbstractEnergy, check_energy, temper
 from energax.kernels import (
     AbstractKernel,
     energies_of,
@@ -19,19 +19,19 @@ from energax.kernels import (
     step_chains,
 )
 from energax.kernels._tuning import AbstractStepwiseTunableKernel, learning_step
-from energax.random import as_count, as_key
+from energax.random import TRACED, as_count, as_key
 from energax.sampling._default_kernel import default_kernel
-from energax.sampling._draws import Draws
+from energax.sampling._draws import Draws, listed
 from energax.sampling._sample import start_states
 from energax.spaces import Numbers, State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cooled:
     """The best states that cooled chains saw. Nothing says that there are none better."""
 
     x: State
-    """The best state of all chains, shape (*shape,)."""
+    """The best state of all chains, shape (*shape,): of those whose energy is finite."""
     energy: float
     """Its E."""
     best: State = field(repr=False)
@@ -50,13 +50,11 @@ class Cooled:
     @property
     def problems(self) -> list[str]:
         """What went wrong, each a sentence of advice; empty if nothing did."""
-        broken = np.flatnonzero((np.isnan(self.path) | (self.path == -np.inf)).any(1))
+        seen = np.column_stack([self.path, self.best_energy])
+        broken = np.flatnonzero((np.isnan(seen) | (seen == -np.inf)).any(1))
         found = []
         if broken.size:
-            found.append(
-                f"{broken.size} of {len(self.path)} chains met an energy of NaN or -inf: look at"
-                " E there"
-            )
+            found.append(f"chains {listed(broken)} met an energy of NaN or -inf: look at E there")
         if not np.isfinite(self.energy):
             found.append("no chain saw a state of finite energy: start elsewhere")
         return found
@@ -89,7 +87,8 @@ def simulated_annealing(
     - `start`: rows with a leading axis, used in turn, or earlier `Draws`; draws of the space if
       `None`.
 
-    **Raises:** `ValueError` for numbers out of range, or a kernel that does not fit.
+    **Raises:** `ValueError` for numbers out of range, an energy that does not return one real
+    number, or a kernel that does not fit.
 
     ```python
     import energax as ex
@@ -105,7 +104,8 @@ def simulated_annealing(
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"simulated_annealing needs an energy, got {type(energy).__name__}")
     key = as_key(key)
-    chains, steps = as_count(chains, "chains"), as_count(steps, "steps")
+    check_energy(energy)
+    chains, steps = as_count(chains, "chains"), as_count(steps, "steps", most=TRACED)
     schedule = _schedule(betas)
     model = temper(energy, float(schedule[0]))
     kernel = default_kernel(model) if kernel is None else kernel
@@ -118,7 +118,7 @@ def simulated_annealing(
         energy, kernel, x, jnp.asarray(schedule), jnp.asarray(steps, jnp.int32), key_run
     )
     energies = np.asarray(energies, np.float64)
-    winner = int(np.argmin(energies))
+    winner = int(np.argmin(np.where(np.isfinite(energies), energies, np.inf)))
     return Cooled(
         x=jax.tree.map(lambda leaf: leaf[winner], best),
         energy=float(energies[winner]),
