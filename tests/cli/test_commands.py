@@ -452,6 +452,13 @@ def test_sample_with_chains_of_a_model_too_large_to_list(work, capsys):
     assert not [name for name in os.listdir() if name.startswith(".") or "NPZ.npz" in name]
 
 
+def test_draws_of_a_model_that_mixes_converge_by_default(work, capsys):
+    io.save(ex.RBM.init(ex.key(0), n_visible=100, n_hidden=30), "wide.energax")
+    for seed in range(3):
+        ended = call(capsys, "sample", "wide.energax", "--seed", seed, "--json", "--overwrite")
+        assert ended.json["problems"] == []
+
+
 def test_sample_with_a_kernel_of_ones_choice(work, trained, capsys):
     ended = call(
         capsys,

@@ -45,13 +45,18 @@ _KERNELS = {
 
 def sample(
     model: ModelFile,
-    n: Annotated[int, typer.Option("-n", help="Draws in all.")] = 1000,
-    chains: Annotated[int, typer.Option(help="Chains side by side.")] = 100,
+    n: Annotated[int, typer.Option("-n", help="Draws in all.")] = 2000,
+    chains: Annotated[
+        int, typer.Option(help="Chains side by side: few, so that each is long enough to judge.")
+    ] = 4,
     warmup: Annotated[int, typer.Option(help="Steps thrown away first.")] = 1000,
     thin: Annotated[int, typer.Option(help="Steps from one kept draw to the next.")] = 10,
     kernel: Annotated[
         str | None,
-        typer.Option(help=f"One of {', '.join(_KERNELS)} (default: what suits the model)."),
+        typer.Option(
+            help=f"One of {', '.join(_KERNELS)} (default: what suits the model)."
+            " Replica exchange and Langevin dynamics: in Python."
+        ),
     ] = None,
     start: Annotated[
         Path | None,
