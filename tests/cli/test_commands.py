@@ -572,6 +572,8 @@ def test_parts_of_x_do_not_hide_the_other_arrays():
     for name in ("energy", "about"):
         with oracles.refused(f"the model's part '{name}' has the name of another array"):
             part_names(ex.Joint(**{name: ex.Real(), "x": ex.Real()}))
+    with oracles.refused("a Joint within a Joint"):
+        part_names(ex.Joint(a=ex.Joint(b=ex.Real())))
 
 
 @pytest.mark.parametrize(

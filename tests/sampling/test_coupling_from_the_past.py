@@ -63,6 +63,11 @@ def test_draws_that_are_not_reached_are_not_given_out():
         coupling_from_the_past(ex.Ising((6, 6), 2.0), 5, key=ex.key(0), max_sweeps=8)
 
 
+def test_more_sweeps_than_can_be_counted_are_refused():
+    with oracles.refused("max_sweeps must be an integer of at most 1073741823"):
+        coupling_from_the_past(ex.Ising((3, 3), 0.1), 1, key=ex.key(0), max_sweeps=2**30)
+
+
 def test_what_is_not_attractive_is_refused():
     with oracles.refused("attractive", "-0.5"):
         coupling_from_the_past(ex.Ising([(0, 1), (1, 2)], [1.0, -0.5]), 5, key=ex.key(0))

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 import oracles
-from energax.sampling import Draws
+from energax.diagnostics import Convergence
+from energax.kernels import LadderReport
+from energax.partition import Evaluation
+from energax.sampling import Averages, Binned, Cooled, Draws, Unbiased
+from energax.training import Fitted
 
 GENERATOR = np.random.default_rng(0)
 
@@ -219,6 +223,17 @@ def test_arviz_gets_parts_within_parts_by_their_paths():
         )
         with oracles.refused("two arrays are called 'a.b'"):
             _draws({"a": {"b": _noise(4, 10)}, "a.b": _noise(4, 10)}).to_arviz()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Draws, Averages, Binned, Convergence, Cooled, Unbiased, Evaluation, LadderReport, Fitted,
+    ],
+)  # fmt: skip
+def test_records_of_arrays_are_compared_by_identity(record):
+    assert record.__eq__ is object.__eq__
+    assert record.__hash__ is object.__hash__
 
 
 def test_draws_can_be_compared():

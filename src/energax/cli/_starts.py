@@ -19,8 +19,10 @@ ABOUT, ENERGY = "about", "energy"
 def part_names(space: AbstractSpace) -> list[str]:
     """The arrays that x is in a file of samples.
 
-    **Raises:** `ValueError` if a part has the name of another array of the file.
+    **Raises:** `ValueError` if a part has parts, or the name of another array of the file.
     """
+    if isinstance(space, Joint) and any(isinstance(p, Joint) for p in space.parts.values()):
+        raise ValueError("a Joint within a Joint has no array of its own in a file of samples")
     names = list(space.parts) if isinstance(space, Joint) else ["x"]
     taken = sorted({ABOUT, ENERGY} & set(names))
     if taken:
