@@ -42,11 +42,11 @@ def test_log_z_of_a_double_well(x64):
     assert_mean(-((y**2 - 1) ** 2), float(gradient[3]))
 
 
-@pytest.mark.parametrize("height", [0.05, 2.0, 50.0])
+@pytest.mark.parametrize("height", [1e-6, 0.05, 0.59, 2.0, 50.0])
 def test_draws_of_a_double_well(height, x64):
     well = ex.DoubleWell(height)
     x = np.asarray(draws(well, 5_000))
-    edge = 1 + 8 / np.sqrt(height)
+    edge = np.sqrt(1 + np.sqrt(40 / height))
     density = lambda x: np.exp(-height * (x**2 - 1) ** 2 - float(well.log_normaliser()))  # noqa: E731
     grid = np.linspace(-edge, edge, 20_001)
     below = np.cumsum(density(grid)) * (grid[1] - grid[0])
@@ -117,6 +117,19 @@ def test_funnel(x64):
     drawn = np.asarray(draws(funnel, 5_000, seed=3))
     assert stats.kstest(drawn[:, 0] / 3, "norm").pvalue > ALARM
     assert stats.kstest(drawn[:, 4] * np.exp(-drawn[:, 0] / 2), "norm").pvalue > ALARM
+
+
+def test_far_out_energies_are_numbers_or_infinite():
+    neck = jnp.zeros(10).at[0].set(-180.0)
+    funnel = ex.Funnel()
+    assert float(funnel.energy(neck)) == pytest.approx(
+        0.5 * 60**2 + np.log(3) - 9 * 90 + 5 * np.log(2 * np.pi), rel=1e-5
+    )
+    assert np.isfinite(funnel.score(neck)).all()
+    assert funnel.energy(neck.at[1].set(1.0)) == jnp.inf
+    for x in ([1e20, 1e20], [1e20, -1e20], [-1e30, 0.0], [0.0, 3e38], [50.0, 50.0]):
+        assert ex.MuellerBrown().energy(jnp.array(x)) > 1e30
+    assert np.isnan(ex.MuellerBrown().energy(jnp.array([jnp.nan, 0.0])))
 
 
 def test_stationary_points_of_mueller_and_brown(x64):

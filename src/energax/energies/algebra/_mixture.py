@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies.algebra._frozen import unfreeze
-from energax.energies.algebra._product import _checked, _same_space
+from energax.energies.algebra._product import _checked, _same_space, listed
 from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
 
@@ -77,7 +77,7 @@ def mixture(
 
     **Raises:** `ValueError` if spaces differ, or the weights are not as said.
     """
-    members = tuple(_checked(energy) for energy in energies)
+    members = tuple(_checked(energy) for energy in listed(energies, "mixture"))
     if not members:
         raise ValueError("mixture needs at least one energy")
     for member in members[1:]:

@@ -9,9 +9,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from energax.energies._base import AbstractEnergy, AbstractTractable
 from energax.energies.algebra._frozen import unfreeze
-from energax.energies.algebra._product import _same_space
+from energax.energies.algebra._product import _checked, _same_space
 from energax.energies.algebra._rules import PATH, find
-from energax.energies.algebra._tempered import Tempered, scaled
+from energax.energies.algebra._tempered import Tempered, as_beta, scaled
 from energax.spaces import AbstractSpace, State, float_dtype
 
 
@@ -81,15 +81,16 @@ def path(base: AbstractEnergy, target: AbstractEnergy, beta: ArrayLike = 0.0) ->
 
     A rule keeps structure: between a Bernoulli base and an RBM it stays an RBM throughout.
 
-    **Raises:** `ValueError` if `base` cannot be drawn from exactly or the spaces differ.
+    **Raises:** `ValueError` if `base` cannot be drawn from exactly, `target` is no energy, the
+    spaces differ, or `beta` is not between 0 and 1.
     """
     base, target = unfreeze(base), unfreeze(target)
     if not isinstance(base, AbstractTractable):
         raise ValueError(
             f"base must be an energy with a known Z and exact draws, got {type(base).__name__}"
         )
-    _same_space(base, target)
-    beta = jnp.asarray(beta, float_dtype())
+    _same_space(base, _checked(target))
+    beta = as_beta(beta, most=1.0)
     rule = find(PATH, base, target)
     kept = None if rule is None else rule(base, target, beta)
     return GeometricPath(base=base, target=target, beta=beta) if kept is None else kept

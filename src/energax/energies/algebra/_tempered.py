@@ -1,5 +1,6 @@
 """Densities to a power: inverse temperatures."""
 
+import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -42,6 +43,22 @@ def scaled(beta: Array, energy: Array) -> Array:
     return jnp.where(beta == 0, jnp.zeros_like(energy), beta * energy)
 
 
+def as_beta(beta: ArrayLike, most: float = math.inf) -> Float[Array, ""]:
+    """An inverse temperature as an array, or a `ValueError`."""
+    if not isinstance(beta, Tracer):
+        expected = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+        try:
+            with np.errstate(over="ignore"):
+                value = np.asarray(beta, float_dtype())
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"beta must be a number, got {type(beta).__name__}") from None
+        if value.shape != () or not (np.isfinite(value) and 0 <= value <= most):
+            raise ValueError(
+                f"beta must be one finite number {expected} in {value.dtype}, got {beta!r}"
+            )
+    return jnp.asarray(beta, float_dtype())
+
+
 def temper(energy: AbstractEnergy, beta: ArrayLike) -> AbstractEnergy:
     """The density to the power `beta`, its inverse temperature.
 
@@ -52,16 +69,9 @@ def temper(energy: AbstractEnergy, beta: ArrayLike) -> AbstractEnergy:
     """
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"expected an energy, got {type(energy).__name__}")
-    if not isinstance(beta, Tracer):
-        try:
-            value = np.asarray(beta, float)
-        except (TypeError, ValueError):
-            raise ValueError(f"beta must be a number, got {type(beta).__name__}") from None
-        if value.shape != () or not np.isfinite(value) or value < 0:
-            raise ValueError(f"beta must be one finite number of at least 0, got {beta!r}")
-    beta = jnp.asarray(beta, float_dtype())
+    beta = as_beta(beta)
     if isinstance(energy, Tempered):
-        return Tempered(energy.inner, energy.beta * beta)
+        return Tempered(energy.inner, as_beta(energy.beta * beta))
     if isinstance(energy, Shifted):
         inner = temper(energy.inner, beta)
         if isinstance(inner, Tempered):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.random import normal
 from energax.spaces import Numbers, Real
 
@@ -48,13 +48,13 @@ class Banana(AbstractNormalised):
     ):
         self.bend = finite_array(bend, "bend", shape=())
         dtype = self.bend.dtype
-        self.location = finite_array(location, "location", shape=()).astype(dtype)
-        scale = finite_array(scale, "scale", shape=(), positive=True).astype(dtype)
-        width = finite_array(width, "width", shape=(), positive=True).astype(dtype)
+        self.location = finite_array(location, "location", shape=(), dtype=dtype)
+        scale = finite_array(scale, "scale", shape=(), positive=True, dtype=dtype)
+        width = finite_array(width, "width", shape=(), positive=True, dtype=dtype)
         self.log_scale, self.log_width = jnp.log(scale), jnp.log(width)
         if offset is None:
             offset = -self.bend * (self.location**2 + scale**2)
-        self.offset = finite_array(offset, "offset", shape=()).astype(dtype)
+        self.offset = finite_array(offset, "offset", shape=(), dtype=dtype)
 
     @classmethod
     def rosenbrock(
@@ -67,8 +67,9 @@ class Banana(AbstractNormalised):
         with affine invariance" (2010), equation 26.
         """
         b = finite_array(b, "b", shape=(), positive=True)
-        temperature = finite_array(temperature, "temperature", shape=(), positive=True)
-        temperature = temperature.astype(b.dtype)
+        temperature = finite_array(
+            temperature, "temperature", shape=(), positive=True, dtype=b.dtype
+        )
         return cls(
             1.0,
             location=a,
@@ -97,6 +98,7 @@ class Banana(AbstractNormalised):
         return Real(2)
 
     def energy(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        x = one_state(x, (2,))
         along = (x[0] - self.location) * jnp.exp(-self.log_scale)
         across = (x[1] - self.offset - self.bend * x[0] ** 2) * jnp.exp(-self.log_width)
         return 0.5 * (along**2 + across**2) + self.log_scale + self.log_width + _LOG_2PI

@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractTractable
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import finite_array, is_traced, one_state
 from energax.energies.algebra._rules import POWER
 from energax.random import bernoulli, normal
 from energax.spaces import Numbers, Real
@@ -18,6 +18,9 @@ _CUT = 42.0
 """exp(-42) is nothing beside 1, even in double precision."""
 
 _N_POINTS = 2048
+
+_LOW = 0.6
+"""Below this height draws are proposed from one normal density over both wells."""
 
 
 class DoubleWell(AbstractTractable):
@@ -52,7 +55,7 @@ class DoubleWell(AbstractTractable):
         shape: int | tuple[int, ...] | None = None,
     ):
         height = finite_array(height, "height", positive=True)
-        distance = finite_array(distance, "distance", positive=True).astype(height.dtype)
+        distance = finite_array(distance, "distance", positive=True, dtype=height.dtype)
         given = None if shape is None else shape_of(shape)
         try:
             full = jnp.broadcast_shapes(height.shape, distance.shape) if given is None else given
@@ -79,7 +82,7 @@ class DoubleWell(AbstractTractable):
         return Real(self.log_height.shape)
 
     def energy(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
-        y = x * jnp.exp(-self.log_distance)
+        y = one_state(x, self.log_height.shape) * jnp.exp(-self.log_distance)
         return jnp.sum(self.height * jnp.square(jnp.square(y) - 1))
 
     def log_normaliser(self) -> Float[Array, ""]:
@@ -99,21 +102,33 @@ class DoubleWell(AbstractTractable):
         return jnp.sum(each)
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "*shape"]:
-        # For y > 0 the density is at most exp(-h (y - 1)^2), a normal one, and the proposal is
-        # kept with probability exp(-h (y - 1)^2 y (y + 2)): about every second time.
+        # For y > 0 the density is at most exp(-h (y - 1)^2), a normal one, whose proposal is kept
+        # with probability exp(-h (y - 1)^2 y (y + 2)): at a high barrier, every second time. At a
+        # low one, where that falls as h^(1/4), the tangent to (y^2 - 1)^2 at y^2 = c gives half a
+        # normal density, whose proposal is kept with probability exp(-h (y^2 - c)^2): with the best
+        # c, four times in five as h falls to 0, and every second time at _LOW.
         height = self.height
-        scale = 1 / jnp.sqrt(2 * height)
+        best = (1 + jnp.sqrt(1 + 1 / height)) / 2
+        is_low = height < _LOW
+        centre = jnp.where(is_low, 0.0, 1.0)
+        scale = jnp.where(is_low, 1 / jnp.sqrt(4 * height * (best - 1)), 1 / jnp.sqrt(2 * height))
+        failed = ~(jnp.isfinite(scale) & jnp.isfinite(height))  # nothing to draw from
 
         def propose(carry):
             y, done, round = carry
             key_normal, key_keep = jax.random.split(jax.random.fold_in(key_draws, round))
-            new = 1 + scale * normal(key_normal, scale.shape, scale.dtype)
-            log_share = -height * jnp.square(new - 1) * new * (new + 2)
+            z = normal(key_normal, scale.shape, scale.dtype)
+            new = centre + scale * jnp.where(is_low, jnp.abs(z), z)
+            log_share = -height * jnp.where(
+                is_low,
+                jnp.square(jnp.square(new) - best),
+                jnp.square(new - 1) * new * (new + 2),
+            )
             keep = (new > 0) & bernoulli(key_keep, jnp.exp(jnp.minimum(log_share, 0.0)))
             return jnp.where(done, y, new), done | keep, round + 1
 
         key_draws, key_sign = jax.random.split(key)
-        start = jnp.ones_like(scale), jnp.zeros(scale.shape, bool), jnp.zeros((), jnp.int32)
+        start = jnp.where(failed, jnp.nan, jnp.ones_like(scale)), failed, jnp.zeros((), jnp.int32)
         y, *_ = lax.while_loop(lambda carry: ~jnp.all(carry[1]), propose, start)
         sign = jax.random.rademacher(key_sign, scale.shape, scale.dtype)
         return sign * y * self.distance

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.random import as_count, normal
 from energax.spaces import Numbers, Real
 
@@ -46,9 +46,13 @@ class Funnel(AbstractNormalised):
         return Real(self.size)
 
     def energy(self, x: Float[Array, " size"]) -> Float[Array, ""]:
+        x = one_state(x, (self.size,))
         width = x[0] / 2  # the logarithm of the others' standard deviation
         first = 0.5 * jnp.square(x[0] * jnp.exp(-self.log_scale)) + self.log_scale
-        others = 0.5 * jnp.sum(jnp.square(x[1:] * jnp.exp(-width))) + (self.size - 1) * width
+        # Where an entry is 0 it adds nothing, however narrow the neck: exp would overflow there.
+        middle = x[1:] == 0
+        scaled = jnp.where(middle, 0.0, x[1:] * jnp.exp(-jnp.where(middle, 0.0, width)))
+        others = 0.5 * jnp.sum(jnp.square(scaled)) + (self.size - 1) * width
         return first + others + self.size * _HALF_LOG_2PI
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, " size"]:

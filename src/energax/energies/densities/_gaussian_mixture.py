@@ -9,7 +9,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.random import as_count, normal
 from energax.spaces import Numbers, Real
 
@@ -42,7 +42,7 @@ class GaussianMixture(AbstractNormalised):
                 f"means needs a first axis over the members, got shape {self.means.shape}"
             )
         members, dtype = self.means.shape[:1], self.means.dtype
-        scales = finite_array(scales, "scales", positive=True).astype(dtype)
+        scales = finite_array(scales, "scales", positive=True, dtype=dtype)
         if scales.shape not in ((), members, self.means.shape):
             raise ValueError(
                 f"scales must have shape (), {members} or {self.means.shape}, got {scales.shape}"
@@ -52,8 +52,8 @@ class GaussianMixture(AbstractNormalised):
         self.log_scales = jnp.broadcast_to(jnp.log(scales), self.means.shape)
         if weights is None:
             weights = np.ones(members)
-        weights = finite_array(weights, "weights", shape=members, positive=True)
-        self.log_weights = jax.nn.log_softmax(jnp.log(weights.astype(dtype)))
+        weights = finite_array(weights, "weights", shape=members, positive=True, dtype=dtype)
+        self.log_weights = jax.nn.log_softmax(jnp.log(weights))
 
     @classmethod
     def ring(
@@ -76,7 +76,7 @@ class GaussianMixture(AbstractNormalised):
         return Real(self.means.shape[1:])
 
     def energy(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
-        z = (x[None] - self.means) * jnp.exp(-self.log_scales)
+        z = (one_state(x, self.means.shape[1:])[None] - self.means) * jnp.exp(-self.log_scales)
         inside = tuple(range(1, z.ndim))
         each = -jnp.sum(0.5 * z**2 + self.log_scales + _HALF_LOG_2PI, inside)
         return -logsumexp(jax.nn.log_softmax(self.log_weights) + each)

@@ -5,7 +5,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from energax.energies._base import AbstractEnergy
-from energax.spaces import Real
+from energax.energies._parameters import as_floats, one_state
+from energax.spaces import Real, float_dtype
 
 # The table of the source, an entry a term: A, a, b, c and the centre (X, Y) of the class below.
 _A = np.array([-200.0, -100.0, -170.0, 15.0])
@@ -14,6 +15,8 @@ _XY = np.array([0.0, 0.0, 11.0, 0.6])
 _YY = np.array([-10.0, -10.0, -6.5, 0.7])
 _X0 = np.array([1.0, 0.0, -0.5, -1.0])
 _Y0 = np.array([0.0, 0.5, 1.5, 1.0])
+
+_FAR = 1e15
 
 
 class MuellerBrown(AbstractEnergy):
@@ -34,8 +37,10 @@ class MuellerBrown(AbstractEnergy):
         return Real(2)
 
     def energy(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
+        x = as_floats(one_state(x, (2,)), float_dtype())
         a, xx, xy, yy, x0, y0 = (
             jnp.asarray(each, x.dtype) for each in (_A, _XX, _XY, _YY, _X0, _Y0)
         )
-        dx, dy = x[0] - x0, x[1] - y0
+        # Far out E is +inf; the squares must not overflow with both signs on the way there.
+        dx, dy = (jnp.clip(d, -_FAR, _FAR) for d in (x[0] - x0, x[1] - y0))
         return jnp.sum(a * jnp.exp(xx * dx**2 + xy * dx * dy + yy * dy**2))

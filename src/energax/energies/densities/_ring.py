@@ -10,7 +10,7 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractTractable
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import finite_array, is_traced, one_state
 from energax.energies.algebra._rules import POWER
 from energax.random import bernoulli, normal
 from energax.spaces import Numbers, Real
@@ -37,7 +37,7 @@ class Ring(AbstractTractable):
     def __init__(self, radius: Numbers = 1.0, width: Numbers = 0.1):
         self.log_radius = jnp.log(finite_array(radius, "radius", shape=(), positive=True))
         self.log_width = jnp.log(
-            finite_array(width, "width", shape=(), positive=True).astype(self.log_radius.dtype)
+            finite_array(width, "width", shape=(), positive=True, dtype=self.log_radius.dtype)
         )
 
     @property
@@ -55,7 +55,7 @@ class Ring(AbstractTractable):
         return Real(2)
 
     def energy(self, x: Float[Array, " 2"]) -> Float[Array, ""]:
-        squared = jnp.sum(jnp.square(x))
+        squared = jnp.sum(jnp.square(one_state(x, (2,))))
         middle = squared == 0  # where |x| has no gradient, and symmetry makes it 0
         r = jnp.where(middle, 0.0, jnp.sqrt(jnp.where(middle, 1.0, squared)))
         return 0.5 * jnp.square((r - self.radius) / self.width)
@@ -70,17 +70,19 @@ class Ring(AbstractTractable):
         # The radius has density r exp(-(r - R)^2 / 2 w^2). As log r lies below its tangent at the
         # mode m, a normal proposal about m is kept with probability (r / m) exp(1 - r / m).
         radius, width = self.radius, self.width
-        mode = (radius + jnp.sqrt(radius**2 + 4 * width**2)) / 2
+        mode = radius / 2 + jnp.hypot(radius / 2, width)
+        failed = ~jnp.isfinite(mode / width)  # nothing to draw from, and no proposal is kept
 
         def propose(carry):
             _, _, round = carry
             key_normal, key_keep = jax.random.split(jax.random.fold_in(key_radius, round))
             r = mode + width * normal(key_normal, (), width.dtype)
             ratio = jnp.maximum(r / mode, 0.0)
-            return r, bernoulli(key_keep, ratio * jnp.exp(1 - ratio)), round + 1
+            keep = bernoulli(key_keep, ratio * jnp.exp(1 - ratio))
+            return r, keep, round + 1
 
         key_radius, key_angle = jax.random.split(key)
-        start = mode, jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+        start = jnp.where(failed, jnp.nan, mode), failed, jnp.zeros((), jnp.int32)
         r, *_ = lax.while_loop(lambda carry: ~carry[1], propose, start)
         angle = jax.random.uniform(key_angle, (), width.dtype, 0.0, 2 * math.pi)
         return r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])

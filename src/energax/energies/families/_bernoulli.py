@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
 from energax.random import bernoulli
@@ -43,7 +43,9 @@ class Bernoulli(AbstractNormalised):
         return Binary(self.logits.shape)
 
     def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
-        return jnp.sum(jax.nn.softplus(self.logits)) - jnp.vdot(x, self.logits)
+        return jnp.sum(jax.nn.softplus(self.logits)) - jnp.vdot(
+            one_state(x, self.logits.shape), self.logits
+        )
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         return bernoulli(key, jax.nn.sigmoid(self.logits)).astype(self.logits.dtype)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import finite_array, is_traced, one_state
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
 from energax.spaces import Box, Numbers
@@ -34,6 +34,7 @@ class Exponential(AbstractNormalised):
         return Box(self.log_rate.shape, 0.0, jnp.inf)
 
     def energy(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
+        x = one_state(x, self.log_rate.shape)
         energy = jnp.sum(self.rate * x - self.log_rate)
         return jnp.where(jnp.all(x >= 0), energy, jnp.inf)
 

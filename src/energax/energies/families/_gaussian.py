@@ -8,7 +8,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import finite_array, is_traced, one_state
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
 from energax.random import normal
@@ -31,7 +31,7 @@ class Gaussian(AbstractNormalised):
 
     def __init__(self, mean: Numbers = 0.0, scale: Numbers = 1.0):
         self.mean = finite_array(mean, "mean")
-        scale = finite_array(scale, "scale", positive=True).astype(self.mean.dtype)
+        scale = finite_array(scale, "scale", positive=True, dtype=self.mean.dtype)
         if scale.shape not in ((), self.mean.shape):
             raise ValueError(f"scale must have shape () or {self.mean.shape}, got {scale.shape}")
         self.log_scale = jnp.broadcast_to(jnp.log(scale), self.mean.shape)
@@ -52,7 +52,7 @@ class Gaussian(AbstractNormalised):
         return Real(self.mean.shape)
 
     def energy(self, x: Float[Array, "*shape"]) -> Float[Array, ""]:
-        z = (x - self.mean) * jnp.exp(-self.log_scale)
+        z = (one_state(x, self.mean.shape) - self.mean) * jnp.exp(-self.log_scale)
         return jnp.sum(0.5 * z**2 + self.log_scale + _HALF_LOG_2PI)
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "*shape"]:
@@ -93,7 +93,7 @@ class MultivariateGaussian(AbstractNormalised):
             name, given = "precision", precision
         assert given is not None
         n = self.mean.shape[0]
-        matrix = finite_array(given, name, shape=(n, n)).astype(self.mean.dtype)
+        matrix = finite_array(given, name, shape=(n, n), dtype=self.mean.dtype)
         if is_traced(matrix):
             matrix = matrix if covariance is None else jnp.linalg.inv(matrix)
             self.precision_factor = jnp.linalg.cholesky((matrix + matrix.T) / 2)
@@ -135,7 +135,7 @@ class MultivariateGaussian(AbstractNormalised):
 
     def energy(self, x: Float[Array, " n"]) -> Float[Array, ""]:
         factor = jnp.tril(self.precision_factor)
-        z = (x - self.mean) @ factor
+        z = (one_state(x, self.mean.shape) - self.mean) @ factor
         half_log_det = jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor))))
         return 0.5 * jnp.sum(z**2) - half_log_det + self.mean.shape[0] * _HALF_LOG_2PI
 

@@ -5,7 +5,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.random import poisson
 from energax.spaces import Count, Numbers
 
@@ -33,7 +33,7 @@ class Poisson(AbstractNormalised):
         return Count(self.log_rate.shape)
 
     def energy(self, x: Int[Array, "*shape"]) -> Float[Array, ""]:
-        count = x.astype(self.log_rate.dtype)
+        count = one_state(x, self.log_rate.shape).astype(self.log_rate.dtype)
         energy = jnp.sum(self.rate + gammaln(count + 1) - count * self.log_rate)
         return jnp.where(jnp.all(x >= 0), energy, jnp.inf)
 

@@ -49,10 +49,10 @@ class RBM(AbstractCentrable):
             raise ValueError(f"weights must have shape (visible, hidden), got {self.weights.shape}")
         n_visible, n_hidden = self.weights.shape
         dtype = self.weights.dtype
-        self.visible_bias = finite_array(visible_bias, "visible_bias", shape=(n_visible,)).astype(
-            dtype
+        self.visible_bias = finite_array(
+            visible_bias, "visible_bias", shape=(n_visible,), dtype=dtype
         )
-        self.hidden_bias = finite_array(hidden_bias, "hidden_bias", shape=(n_hidden,)).astype(dtype)
+        self.hidden_bias = finite_array(hidden_bias, "hidden_bias", shape=(n_hidden,), dtype=dtype)
 
     @classmethod
     def init(

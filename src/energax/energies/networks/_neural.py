@@ -58,6 +58,8 @@ class NeuralEnergy(AbstractEnergy):
         output = jnp.asarray(self.function(x))
         if output.size != 1:
             raise ValueError(f"function must return one number a state, got shape {output.shape}")
+        if jnp.iscomplexobj(output):
+            raise ValueError(f"function must return a real number, got {output.dtype}")
         output = output.reshape(())
         if not jnp.issubdtype(output.dtype, jnp.floating):
             output = output.astype(float_dtype())  # a function that counts
