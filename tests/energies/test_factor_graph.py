@@ -178,6 +178,14 @@ def test_saved_with_what_it_forbids(tmp_path):
         io.save(bad, tmp_path / "bad.energax")
 
 
+def test_a_file_that_lies_about_the_number_of_variables_is_refused_before_it_costs(x64):
+    graph = _uneven()
+    for field, value in (("shape", (2**40,)), ("sizes", None)):
+        object.__setattr__(graph, field, value)
+    with refused("every variable once"):
+        graph.__check_init__()
+
+
 def test_a_hundred_thousand_factors(x64):
     n = 30_000
     triples = np.sort(RNG.permuted(np.tile(np.arange(n), (12, 1)), axis=1).reshape(-1, 3), 1)
@@ -203,6 +211,9 @@ def test_a_hundred_thousand_factors(x64):
         (lambda: ex.Factor([0], [0.0, -np.inf]), ["-inf", "(0, 1)"]),
         (lambda: ex.Factor([0], "table"), ["array of numbers"]),
         (lambda: ex.Factor([0], lambda a: jnp.zeros(3)), ["one number", "(3,)"]),
+        (lambda: ex.Factor([0], lambda a: 1 if a else 2), ["factor 0", "JAX", "bool"]),
+        (lambda: ex.Factor([0], lambda a, b: a), ["factor 0", "1 integers", "'b'"]),
+        (lambda: ex.Factor([0], lambda a: None), ["factor 0"]),
         (lambda: ([0], [0.0, 1.0]), ["ex.Factor", "tuple"]),
     ],
 )
@@ -219,6 +230,8 @@ def test_bad_factors_are_refused(make, words):
         (lambda: ex.FactorGraph(3, [2, 0, 1], []), ["n_states"]),
         (lambda: ex.FactorGraph(3, 2.5, []), ["n_states"]),
         (lambda: ex.FactorGraph(0, 2, []), ["shape"]),
+        (lambda: ex.FactorGraph(2, 2, ex.Factor([0], [0.0, 1.0])), ["put the one in a list"]),
+        (lambda: ex.FactorGraph(2, 2, None), ["list", "NoneType"]),
         (
             lambda: ex.FactorGraph(2, [2, 3], [ex.Factor([[0], [1]], lambda a: a)]),
             ["same numbers of states"],

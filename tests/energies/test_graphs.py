@@ -87,6 +87,53 @@ def test_graphs_from_other_packages():
     assert ex.Ising(named, 0.3).coupling.shape == ()
 
 
+class Network(nx.Graph):
+    """A class of a user's own."""
+
+
+class Sparse(scipy.sparse.csr_array):
+    """A class of a user's own."""
+
+
+def test_graphs_of_subclasses_and_dense_matrices():
+    weighted = Network()
+    weighted.add_weighted_edges_from([(0, 1, 0.5), (1, 2, -2.0)])
+    np.testing.assert_allclose(ex.Ising(weighted).coupling, [0.5, -2.0])
+    dense = np.array([[0, 0.5, 0], [0.5, 0, -2], [0, -2, 0]])
+    for matrix in (Sparse(dense), dense, dense.tolist(), jax.numpy.asarray(dense)):
+        model = ex.Ising(matrix)
+        np.testing.assert_array_equal(model.graph.edges, [[0, 1], [1, 2]])
+        np.testing.assert_allclose(model.coupling, [0.5, -2.0])
+    np.testing.assert_array_equal(ex.Graph.from_sparse(dense).edges, [[0, 1], [1, 2]])
+    # Two pairs of integers are two edges, however square.
+    assert ex.Ising([(0, 1), (1, 2)], 0.3).graph.n_edges == 2
+
+
+def test_one_coupling_an_axis():
+    for model in (ex.Ising((4, 6), [1.0, 0.5]), ex.Potts((4, 6), 3, [1.0, 0.5])):
+        np.testing.assert_array_equal(model.coupling[0], np.ones((4, 6)))
+        np.testing.assert_array_equal(model.coupling[1], np.full((4, 6), 0.5))
+    # As many edges as axes: one an edge.
+    assert ex.Ising((3, 1), [1.0, 0.5], periodic=False).coupling.shape == (2,)
+    field = ex.GaussianMRF((4, 6), [1.0, 0.5], mass=0.2)
+    assert field.coupling.shape == (2, 4, 6)
+
+
+def test_bonds_that_lead_out_of_an_open_end_are_not_looked_at():
+    bonds = RNG.normal(size=(2, 4, 6))
+    open_end, zero = bonds.copy(), bonds.copy()
+    open_end[0, -1], zero[0, -1] = np.nan, 0.0
+    for make in (
+        lambda j: ex.Ising((4, 6), j, periodic=(False, True)),
+        lambda j: ex.Potts((4, 6), 3, j, periodic=(False, True)),
+        lambda j: ex.GaussianMRF((4, 6), j**2, periodic=(False, True)),
+    ):
+        assert eqx.tree_equal(make(open_end), make(zero))
+    open_end[1, 0, -1] = np.nan
+    with refused("coupling", "finite", "1 entries"):
+        ex.Ising((4, 6), open_end, periodic=(False, True))
+
+
 REFUSED = {
     "loop": (lambda: ex.Graph([(0, 1), (2, 2)]), ["edge 1, (2, 2)", "itself"]),
     "twice": (lambda: ex.Graph([(0, 1), (1, 2), (1, 0)]), ["edge 2, (1, 0)", "before"]),
@@ -119,6 +166,20 @@ REFUSED = {
     "labels": (lambda: ex.Potts((4, 4), 1), ["n_states", "2"]),
     "potts field": (lambda: ex.Potts((4, 4), 3, 1.0, np.ones((4, 4))), ["(3,)", "(4, 4, 3)"]),
     "text": (lambda: ex.Ising("graph"), ["edges"]),
+    "list": (lambda: ex.Ising([16, 16]), ["(edges, 2)", "tuple, (16, 16)"]),
+    "no graph": (lambda: ex.Graph.from_networkx("a"), ["networkx.Graph", "str"]),
+    "no matrix": (lambda: ex.Graph.from_sparse("a"), ["matrix"]),
+    "complex": (lambda: ex.Graph.from_sparse(1j * np.ones((3, 3))), ["real", "complex"]),
+    "matrix of nan": (lambda: ex.Ising([[0.0, np.nan], [np.nan, 0.0]]), ["finite", "2 entries"]),
+    "lopsided array": (lambda: ex.Ising([[0.0, 1.0], [2.0, 0.0]]), ["symmetric"]),
+    "large index": (lambda: ex.Graph([[0, 2**33]]), ["2^31", str(2**33 + 1)]),
+    "larger index": (lambda: ex.Graph(np.array([[0, 2**63]], np.uint64)), [str(2**63)]),
+    "many nodes": (lambda: ex.Graph([[0, 1]], 2**31), ["2^31"]),
+    "weight of text": (
+        lambda: ex.Ising(nx.Graph([("a", "b", {"weight": "heavy"})])),
+        ["weight", "number"],
+    ),
+    "axes": (lambda: ex.Ising((4, 4), [1.0, 1.0, 1.0]), ["coupling", "(3,)"]),
 }
 
 

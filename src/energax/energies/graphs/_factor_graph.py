@@ -10,13 +10,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractBlocked, AbstractEnergy
-from energax.energies._parameters import is_traced
+from energax.energies._parameters import is_traced, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._tempered import scaled
 from energax.energies.families import Softmax
 from energax.energies.graphs._conditionals import conditional_energies, draw_states
-from energax.energies.graphs._factors import Factor, check_group, grouped, numbers_of_states, parsed
+from energax.energies.graphs._factors import (
+    Factor,
+    check_group,
+    grouped,
+    listed,
+    numbers_of_states,
+    parsed,
+)
 from energax.energies.graphs._ising import Ising
 from energax.energies.graphs._lattice import Lattice
 from energax.energies.graphs._making import by_edge
@@ -83,7 +90,7 @@ class FactorGraph(AbstractBlocked):
         self.n_states, sizes = numbers_of_states(n_states, self.shape)
         self.sizes = None if sizes is None else jnp.asarray(sizes)
         each = np.full(size_of(self.shape), self.n_states) if sizes is None else sizes
-        groups = grouped([parsed(factor, i, each) for i, factor in enumerate(factors)])
+        groups = grouped([parsed(factor, i, each) for i, factor in enumerate(listed(factors))])
         self.variables = tuple(jnp.asarray(v) for v, _ in groups)
         self.tables = tuple(jnp.asarray(t, float_dtype()) for _, t in groups)
         self.blocks = _blocks([v for v, _ in groups], size_of(self.shape))
@@ -94,6 +101,8 @@ class FactorGraph(AbstractBlocked):
         if is_traced(*jax.tree.leaves(self)):
             return
         n = size_of(self.shape)
+        if sum(level[0].size for level in self.blocks) < n:  # before anything of this size is made
+            raise ValueError("the blocks do not hold every variable once")
         sizes = np.full(n, self.n_states) if self.sizes is None else np.asarray(self.sizes)
         if sizes.shape != (n,) or sizes.min() < 1 or sizes.max() > self.n_states:
             raise ValueError(f"sizes must be from 1 to {self.n_states}, one a variable")
@@ -148,7 +157,7 @@ class FactorGraph(AbstractBlocked):
         return sum(len(v) for v in self.variables)
 
     def energy(self, x: Int[Array, "..."]) -> Float[Array, ""]:
-        flat, total = x.reshape(-1), jnp.zeros((), float_dtype())
+        flat, total = one_state(x, self.shape).reshape(-1), jnp.zeros((), float_dtype())
         for variables, table in zip(self.variables, self.tables, strict=True):
             row = jnp.arange(len(table)) if len(table) == len(variables) else 0
             states = flat[variables]

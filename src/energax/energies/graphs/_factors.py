@@ -10,7 +10,7 @@ import numpy as np
 
 from energax.energies._parameters import is_traced
 from energax.random import as_count
-from energax.spaces import Numbers
+from energax.spaces import Numbers, float_dtype
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,17 @@ def numbers_of_states(n_states: Any, shape: tuple[int, ...]) -> tuple[int, np.nd
     return int(sizes.max()), sizes.reshape(-1).astype(np.int32)
 
 
+def listed(factors: Any) -> list[Any]:
+    """What was given as a sequence of factors, as a list."""
+    if isinstance(factors, Factor):
+        raise ValueError("factors must be a list of ex.Factor: put the one in a list")
+    try:
+        return list(factors)
+    except TypeError:
+        got = type(factors).__name__
+        raise ValueError(f"factors must be a list of ex.Factor, got {got}") from None
+
+
 def parsed(factor: Any, number: int, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The variables, shape (factors, arity), and the table, shape (factors or 1, *states)."""
     name = f"factor {number}"
@@ -84,8 +95,9 @@ def parsed(factor: Any, number: int, sizes: np.ndarray) -> tuple[np.ndarray, np.
         if is_traced(factor.table):
             raise ValueError(f"{name}: make a FactorGraph outside of jit, and replace its tables")
         try:
-            table = np.asarray(factor.table, float)
-        except (TypeError, ValueError):
+            given = np.asarray(factor.table)
+            table = _as_energies(given, name)
+        except (TypeError, OverflowError):
             raise ValueError(f"{name}: the table must be an array of numbers") from None
         if one or table.ndim == variables.shape[1]:
             table = table[None]
@@ -94,15 +106,37 @@ def parsed(factor: Any, number: int, sizes: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _tabulated(function: Callable[..., Any], states: tuple[int, ...], name: str) -> np.ndarray:
-    with jax.ensure_compile_time_eval():
-        grid = np.meshgrid(*(np.arange(k, dtype=np.int32) for k in states), indexing="ij")
-        values = jax.vmap(function)(*(jnp.asarray(axis.reshape(-1)) for axis in grid))
-        values = np.asarray(values, float)
+    grid = np.meshgrid(*(np.arange(k, dtype=np.int32) for k in states), indexing="ij")
+    try:
+        with jax.ensure_compile_time_eval():
+            each = jax.vmap(function)(*(jnp.asarray(axis.reshape(-1)) for axis in grid))
+            values = np.asarray(each)
+    except Exception as error:  # a user's function may fail in any way
+        words = str(error).strip().split("\n\n")[0]
+        raise ValueError(
+            f"{name}: the function fails on its states, {len(states)} integers that JAX traces:"
+            f" {type(error).__name__}: {words}"
+        ) from error
+    values = _as_energies(values, name)
     if values.shape != (int(np.prod(states)),):
         raise ValueError(
             f"{name}: the function must return one number, got shape {values.shape[1:]}"
         )
     return values.reshape(states)
+
+
+def _as_energies(given: np.ndarray, name: str) -> np.ndarray:
+    """Numbers as they will be held, none of which became infinite."""
+    if np.iscomplexobj(given):
+        raise ValueError(f"{name}: energies must be real, got {given.dtype}")
+    if given.dtype.kind not in "buif" and not jnp.issubdtype(given.dtype, jnp.floating):
+        raise ValueError(f"{name}: the table must be an array of numbers, got {given.dtype}")
+    with np.errstate(over="ignore"):
+        held = given.astype(float_dtype())
+    lost = np.isinf(held) & np.isfinite(given.astype(float))
+    if lost.any():
+        raise ValueError(f"{name}: {given[lost][0]} is no finite number in {held.dtype}")
+    return held
 
 
 def _check_variables(variables: np.ndarray, n: int, name: str) -> None:

@@ -1,11 +1,13 @@
 """A graph of any kind, coloured once, when it is made."""
 
+import sys
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Int
+from scipy.sparse import coo_array, issparse
 
 from energax.energies._parameters import is_traced
 from energax.energies.graphs._blocks import check_blocks, make_blocks
@@ -45,6 +47,11 @@ class Graph(eqx.Module):
         if n_nodes is None:
             n_nodes = int(pairs.max(initial=-1)) + 1
         self.n_nodes = as_count(n_nodes, "n_nodes")
+        if self.n_nodes >= 2**31:
+            raise ValueError(
+                f"a graph has fewer than 2^31 nodes, numbered from 0, got {self.n_nodes}: number"
+                " the nodes that have edges anew"
+            )
         _check_pairs(pairs, self.n_nodes)
         # `jnp.asarray` would compile a program for each shape.
         self.edges = jax.device_put(pairs.astype(np.int32))
@@ -64,15 +71,17 @@ class Graph(eqx.Module):
     def from_networkx(cls, graph: Any) -> "Graph":
         """The graph of a `networkx.Graph`: its nodes get the numbers of their order in it.
 
-        **Raises:** `ValueError` if it is directed or has parallel edges.
+        **Raises:** `ValueError` if it is no such graph, is directed or has parallel edges.
         """
         return from_networkx(graph)[0]
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> "Graph":
-        """The graph whose edges are the non-zero entries of a symmetric `scipy.sparse` matrix.
+        """The graph whose edges are the non-zero entries of a symmetric matrix: a `scipy.sparse`
+        one, or an array.
 
-        **Raises:** `ValueError` if it is not square and symmetric, or its diagonal is not zero.
+        **Raises:** `ValueError` if it is not finite, square and symmetric, or its diagonal is not
+        zero.
         """
         return from_sparse(matrix)[0]
 
@@ -99,6 +108,8 @@ def _is_dense(n_edges: int, n_nodes: int) -> bool:
 
 def from_networkx(graph: Any) -> tuple[Graph, np.ndarray]:
     """The graph, and the `weight` of each edge, 1 where it has none."""
+    if not is_networkx(graph):
+        raise ValueError(f"the graph must be a networkx.Graph, got {type(graph).__name__}")
     if graph.is_directed() or graph.is_multigraph():
         raise ValueError(
             "the graph must be undirected with at most one edge between two nodes, got a"
@@ -107,16 +118,37 @@ def from_networkx(graph: Any) -> tuple[Graph, np.ndarray]:
     number = {node: i for i, node in enumerate(graph.nodes)}
     listed = [(number[a], number[b], w) for a, b, w in graph.edges(data="weight", default=1.0)]
     pairs = np.array([(i, j) for i, j, _ in listed], np.int64).reshape(-1, 2)
-    return Graph(pairs, len(number)), np.array([w for *_, w in listed], float)
+    try:
+        weights = np.array([w for *_, w in listed], float)
+    except (TypeError, ValueError):
+        raise ValueError("the weight of every edge must be a number") from None
+    return Graph(pairs, len(number)), weights
+
+
+def is_networkx(graph: Any) -> bool:
+    """Whether it is a graph of networkx, which is not imported for that."""
+    networkx = sys.modules.get("networkx")
+    return networkx is not None and isinstance(graph, networkx.Graph)
 
 
 def from_sparse(matrix: Any) -> tuple[Graph, np.ndarray]:
     """The graph, and the matrix's entry at each edge."""
-    entries = matrix.tocoo()
+    try:
+        entries: Any = matrix.tocoo() if issparse(matrix) else coo_array(np.asarray(matrix))
+    except (TypeError, ValueError):
+        got = type(matrix).__name__
+        raise ValueError(f"the matrix must be one of scipy.sparse or an array, got {got}") from None
+    if entries.dtype.kind not in "buif":
+        raise ValueError(f"the matrix must hold real numbers, got {entries.dtype}")
     if len(entries.shape) != 2 or entries.shape[0] != entries.shape[1]:
         raise ValueError(f"the matrix must be square, got shape {entries.shape}")
     entries = entries.tocsr().tocoo()  # adds entries given twice
     i, j, value = (np.asarray(part) for part in (entries.row, entries.col, entries.data))
+    if not np.isfinite(value).all():
+        raise ValueError(
+            f"the matrix must be finite, got {int((~np.isfinite(value)).sum())} entries that are"
+            " not"
+        )
     there = value != 0
     i, j, value = i[there].astype(np.int64), j[there].astype(np.int64), value[there]
     if (i == j).any():
@@ -146,7 +178,13 @@ def _as_pairs(edges: Any) -> np.ndarray:
     if pairs.dtype.kind not in "iu":
         raise ValueError(f"edges must be pairs of integers, got dtype {pairs.dtype}")
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"edges must have shape (edges, 2), got {pairs.shape}")
+        hint = ""
+        if pairs.ndim == 1:
+            shape = tuple(int(n) for n in pairs)
+            hint = f": a lattice of this shape is given by a tuple, {shape}"
+        raise ValueError(f"edges must have shape (edges, 2), got {pairs.shape}{hint}")
+    if pairs.max() >= 2**63:
+        raise ValueError(f"edges must be numbers of nodes below 2^31, got {int(pairs.max())}")
     return pairs.astype(np.int64)
 
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, Num
 
 from energax.energies._base import AbstractBlocked
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import as_floats, finite_array, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.graphs._couplings import coupled, scaled_by, summed
@@ -30,11 +30,11 @@ class Ising(AbstractBlocked):
     **Arguments:**
 
     - `graph`: a shape (an integer or a tuple, for a lattice), a `Lattice`, a `Graph`, an array of
-      edges, a networkx graph (its edges' `weight` are the couplings), or a symmetric scipy.sparse
-      matrix (its entries are the couplings).
-    - `coupling`: J, one number, one per edge in the order of `graph.edges`, or on a lattice an
-      array of shape (axes, *shape): the bonds to the next site along each axis (entries that
-      lead out of an open end are not looked at). 1 if `None`.
+      edges, a networkx graph (its edges' `weight` are the couplings), or a symmetric matrix, of
+      scipy.sparse or an array (its entries are the couplings).
+    - `coupling`: J, one number, one per edge in the order of `graph.edges`, or on a lattice one
+      an axis or an array of shape (axes, *shape): the bonds to the next site along each axis
+      (entries that lead out of an open end are not looked at). 1 if `None`.
     - `field`: h, one number or one a node.
     - `periodic`: of a lattice given by its shape, whether it wraps; one boolean, or one an axis.
 
@@ -62,8 +62,8 @@ class Ising(AbstractBlocked):
         periodic: Any = True,
     ):
         self.graph, weights = as_graph(graph, periodic)
-        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
-        self.field = finite_array(field, "field").astype(self.coupling.dtype)
+        self.coupling = couplings_of(self.graph, coupling, weights)
+        self.field = finite_array(field, "field", dtype=self.coupling.dtype)
 
     def __check_init__(self):
         check_values(self.graph, self.coupling, self.field, ())
@@ -72,7 +72,8 @@ class Ising(AbstractBlocked):
     def space(self) -> Spin:
         return Spin(self.graph.shape)
 
-    def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+    def energy(self, x: Num[Array, "..."]) -> Float[Array, ""]:
+        x = as_floats(one_state(x, self.graph.shape), self.coupling.dtype)
         coupling, field = self.coupling.astype(x.dtype), self.field.astype(x.dtype)
         if field.ndim == 0:
             linear = field * pairwise_sum(x.reshape(-1))
@@ -82,10 +83,11 @@ class Ising(AbstractBlocked):
 
     def sweep(
         self,
-        x: Float[Array, "..."],
+        x: Num[Array, "..."],
         key: Key[Array, ""],
         held: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "..."]:
+        x = as_floats(x, self.coupling.dtype)
         coupling, field = self.coupling.astype(x.dtype), self.field.astype(x.dtype)
         field = field.reshape((1,) * x.ndim) if field.ndim == 0 else field
         return sweep(_SPINS, self.graph, coupling, field, x, key, held)

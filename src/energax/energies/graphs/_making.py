@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from scipy.sparse import issparse
 
-from energax.energies.graphs._graph import Graph, from_networkx, from_sparse
+from energax.energies._parameters import finite_array, is_traced
+from energax.energies.graphs._graph import Graph, from_networkx, from_sparse, is_networkx
 from energax.energies.graphs._lattice import Lattice
+from energax.spaces import Numbers
 
 
 def as_graph(graph: Any, periodic: Any) -> tuple[Lattice | Graph, np.ndarray | None]:
@@ -19,13 +22,24 @@ def as_graph(graph: Any, periodic: Any) -> tuple[Lattice | Graph, np.ndarray | N
         raise ValueError("periodic is for a lattice given by its shape: leave it out")
     if isinstance(graph, Lattice | Graph):
         return graph, None
-    module = type(graph).__module__.split(".")[0]
-    if module == "networkx":
+    if is_networkx(graph):
         made, weights = from_networkx(graph)
         return made, None if (weights == 1).all() else weights
-    if module == "scipy":
+    if issparse(graph) or _is_matrix(graph):
         return from_sparse(graph)
     return Graph(graph), None
+
+
+def _is_matrix(graph: Any) -> bool:
+    """Whether it is a square array, and not two edges."""
+    if is_traced(graph):
+        return False
+    try:
+        array = np.asarray(graph)
+    except (TypeError, ValueError):  # no array at all, which `Graph` says better
+        return False
+    square = array.ndim == 2 and array.shape[0] == array.shape[1]
+    return square and array.dtype.kind in "buif" and (array.dtype.kind == "f" or len(array) > 2)
 
 
 def _is_shape(graph: Any) -> bool:
@@ -34,13 +48,39 @@ def _is_shape(graph: Any) -> bool:
     return isinstance(graph, tuple) and all(isinstance(n, int | np.integer) for n in graph)
 
 
-def couplings_of(coupling: Any, weights: np.ndarray | None) -> Any:
-    """The couplings given, those the graph came with, or 1; not both."""
+def couplings_of(
+    graph: Lattice | Graph, coupling: Numbers | None, weights: np.ndarray | None
+) -> Array:
+    """The couplings given, those the graph came with, or 1; not both.
+
+    On a lattice one an axis is spread over the bonds along it, and what leads out of an open end
+    becomes 0.
+    """
     if weights is not None and coupling is not None:
         raise ValueError("coupling must be left out: the graph came with couplings of its own")
-    if weights is not None:
-        return weights
-    return 1.0 if coupling is None else coupling
+    given: Any = weights if weights is not None else 1.0 if coupling is None else coupling
+    if isinstance(graph, Lattice) and not is_traced(given):
+        given = _used_bonds(graph, given)
+    array = finite_array(given, "coupling")
+    if not isinstance(graph, Lattice):
+        return array
+    n_axes = len(graph.shape)
+    if array.shape == (n_axes,) != (graph.n_edges,):
+        array = jnp.broadcast_to(array.reshape(-1, *[1] * n_axes), (n_axes, *graph.shape))
+    return array
+
+
+def _used_bonds(lattice: Lattice, coupling: Any) -> Any:
+    try:
+        bonds = np.array(coupling)
+    except (TypeError, ValueError):  # no array at all, which `finite_array` says better
+        return coupling
+    if bonds.shape != (len(lattice.shape), *lattice.shape):
+        return coupling
+    for axis, wraps in enumerate(lattice.periodic):
+        if not wraps:
+            np.moveaxis(bonds[axis], axis, 0)[-1] = 0
+    return bonds
 
 
 def check_values(

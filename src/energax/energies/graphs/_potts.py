@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractBlocked
-from energax.energies._parameters import finite_array
+from energax.energies._parameters import finite_array, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.graphs._couplings import coupled, scaled_by, summed
@@ -61,9 +61,9 @@ class Potts(AbstractBlocked):
     ):
         self.graph, weights = as_graph(graph, periodic)
         self.n_states = as_count(n_states, "n_states", least=2)
-        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
+        self.coupling = couplings_of(self.graph, coupling, weights)
         given = jnp.zeros((self.n_states,)) if field is None else field
-        self.field = finite_array(given, "field").astype(self.coupling.dtype)
+        self.field = finite_array(given, "field", dtype=self.coupling.dtype)
 
     def __check_init__(self):
         check_values(self.graph, self.coupling, self.field, (self.n_states,))
@@ -73,7 +73,7 @@ class Potts(AbstractBlocked):
         return Categorical(self.graph.shape, self.n_states)
 
     def energy(self, x: Int[Array, "..."]) -> Float[Array, ""]:
-        dtype = self.coupling.dtype
+        x, dtype = one_state(x, self.graph.shape), self.coupling.dtype
         if self.field.ndim == 1:
             linear = self.field[x]
         else:
