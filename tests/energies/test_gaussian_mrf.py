@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from scipy import stats
 
 import energax as ex
-from energax.energies import Product, Shifted, Tempered
+from energax.energies import ConditionedGaussianMRF, Product, Shifted, Tempered
 from energax.energies.graphs._precision import is_positive_definite, narrow_order
 from oracles import ALARM, assert_mean, draws, refused
 
@@ -158,6 +158,119 @@ def test_the_32_by_32_torus(x64):
     assert result.exact
 
 
+def _stiff(weight):
+    """A path of 300 nodes held together much more strongly than to the mean."""
+    return ex.GaussianMRF([(i, i + 1) for i in range(299)], weight, mass=1e-3)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(1e4, -1100.66309), (1e5, -1444.89889)])
+def test_log_z_of_a_stiff_field_in_single_precision(weight, expected):
+    field = _stiff(weight)
+    assert float(field.log_normaliser()) == pytest.approx(expected, abs=2e-4)
+    z = ex.log_partition(field, key=ex.key(0))
+    assert z.exact
+    assert z.value == pytest.approx(expected, abs=2e-4)
+    # Draws of numbers that a compiled program knows are made by the same factor.
+    x = np.asarray(
+        jax.jit(lambda keys: jax.vmap(field.draw)(keys))(jax.random.split(ex.key(0), 800))
+    )
+    variances = np.diagonal(np.linalg.inv(field.precision.toarray()))
+    assert_mean(x[:, ::100] ** 2, variances[::100])
+
+
+def test_a_compiled_program_does_not_report_lost_digits():
+    value = eqx.filter_jit(lambda f: (f.log_normaliser(), f.draw(ex.key(0))))
+    for array in value(_stiff(1e4)):
+        assert np.isnan(array).all()
+    log_z, x = value(_stiff(10.0))
+    assert float(log_z) == pytest.approx(float(_stiff(10.0).log_normaliser()), abs=1e-2)
+    assert np.isfinite(x).all()
+
+
+def test_no_digits_are_lost_on_large_ordinary_fields():
+    for field in (
+        ex.GaussianMRF((32, 64), mass=np.full((32, 64), 0.01)),
+        ex.GaussianMRF([(i, i + 1) for i in range(4999)], mass=0.01),
+    ):
+        value = eqx.filter_jit(lambda f: f.log_normaliser())(field)
+        assert float(value) == pytest.approx(float(field.log_normaliser()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_precision(name, x64):
+    field = FIELDS[name]()
+    np.testing.assert_allclose(field.precision.toarray(), _precision(field), atol=1e-12)
+    again = ex.GaussianMRF.from_precision(field.precision)
+    np.testing.assert_allclose(again.log_normaliser(), field.log_normaliser())
+
+
+def test_a_precision_that_is_an_inverse():
+    root = RNG.normal(size=(30, 40))
+    covariance = root @ root.T / 40
+    for dtype in (np.float64, np.float32):
+        inverse = np.linalg.inv(covariance.astype(dtype))
+        inverse[0, 1] += 1e-6 * inverse.max() if dtype == np.float32 else 1e-12 * inverse.max()
+        field = ex.GaussianMRF.from_precision(inverse)
+        np.testing.assert_allclose(
+            field.precision.toarray(), np.linalg.inv(covariance), rtol=1e-3, atol=1e-4
+        )
+    inverse = np.linalg.inv(covariance)
+    inverse[0, 1] += 1e-8 * inverse.max()
+    with refused("symmetric", "across the diagonal"):
+        ex.GaussianMRF.from_precision(inverse)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_observed_field(name, x64):
+    field = FIELDS[name]()
+    shape, n = field.graph.shape, field.graph.n_nodes
+    values, seen = RNG.normal(size=shape), RNG.random(shape) < 0.4
+    given = ex.condition(field, values, seen)
+    assert type(given) is ConditionedGaussianMRF
+    free, q = ~seen.reshape(-1), _precision(field)
+    mean = np.broadcast_to(np.asarray(field.mean), shape).reshape(-1)
+    apart = (values.reshape(-1) - mean)[~free]
+    inverse = np.linalg.inv(q[np.ix_(free, free)])
+    expected = values.reshape(-1).copy()
+    expected[free] = mean[free] - inverse @ q[np.ix_(free, ~free)] @ apart
+    lowest = (expected - mean) @ q @ (expected - mean) / 2
+    log_z = (free.sum() * np.log(2 * np.pi) + np.linalg.slogdet(inverse)[1]) / 2 - lowest
+
+    # As numbers that are known, and as arguments of a compiled program.
+    traced = eqx.filter_jit(lambda g: (g.mean, g.log_normaliser(), g.energy(g.mean)))(given)
+    for got in ((given.mean, given.log_normaliser(), given.energy(given.mean)), traced):
+        np.testing.assert_allclose(np.reshape(got[0], -1), expected, atol=1e-12)
+        np.testing.assert_allclose(got[1], log_z, rtol=1e-11)
+        np.testing.assert_allclose(got[2], lowest, rtol=1e-11)
+
+    x = jnp.zeros(shape)
+    for draw in (given.draw, lambda key: eqx.filter_jit(lambda g: g.draw(key))(given)):
+        value, _, root = _affine(lambda x, draw=draw: draw(ex.key(0)), x, jnp.zeros(3 * n))
+        np.testing.assert_allclose(value, expected, atol=1e-12)
+        np.testing.assert_allclose((root @ root.T)[np.ix_(free, free)], inverse, atol=1e-12)
+        assert not root[~free].any()
+    again = ex.condition(given, values, ~seen)
+    assert float(again.log_normaliser()) == pytest.approx(-float(field.energy(jnp.asarray(values))))
+    half = given**0.5
+    assert type(half) is ConditionedGaussianMRF
+    np.testing.assert_allclose(half.energy(x), 0.5 * given.energy(x), rtol=1e-12)
+    assert isinstance(given**0.0, Tempered)
+
+
+def test_log_z_and_draws_of_an_observed_field_are_exact_at_the_door():
+    values, seen = np.zeros((16, 16)), np.zeros((16, 16), bool)
+    values[3, 4], seen[3, 4] = 2.0, True
+    given = ex.condition(ex.GaussianMRF((16, 16), mass=0.1), values, seen)
+    assert ex.log_partition(given, key=ex.key(0)).method == "closed form"
+    sampled = ex.sample(given, 400, key=ex.key(0))
+    assert sampled.method == "exact draws"
+    x = np.asarray(sampled.x)[0]
+    assert (x[:, 3, 4] == 2).all()
+    assert_mean(x[:, 3, 5], np.asarray(given.mean)[3, 5])
+    swept = jax.jit(lambda x: given.sweep(x, ex.key(1)))(sampled.x[0, 0])
+    assert swept[3, 4] == 2
+
+
 def test_draws_are_normal(x64):
     field = FIELDS["regular"]()
     s = np.linalg.inv(_precision(field))
@@ -276,6 +389,9 @@ def test_a_factor_too_large_is_refused_by_name():
         (lambda: ex.GaussianMRF.from_precision([[1.0, 0.2], [0.3, 1.0]]), ["symmetric"]),
         (lambda: ex.GaussianMRF.from_precision([[1.0, 2.0], [2.0, 1.0]]), ["positive definite"]),
         (lambda: ex.GaussianMRF.from_precision([[1.0, np.inf], [np.inf, 1.0]]), ["finite"]),
+        (lambda: ex.GaussianMRF.from_precision([[1.0, np.nan], [0.3, 1.0]]), ["finite"]),
+        (lambda: ex.GaussianMRF.from_precision([[1.0, 1j], [-1j, 1.0]]), ["real", "complex"]),
+        (lambda: ex.GaussianMRF.from_precision("matrix"), ["precision"]),
     ],
 )
 def test_bad_fields_are_refused(make, words):

@@ -35,6 +35,7 @@ from energax.energies.densities import GaussianMixture as GaussianMixture
 from energax.energies.densities import MuellerBrown as MuellerBrown
 from energax.energies.densities import Ring as Ring
 from energax.energies.families import Bernoulli as Bernoulli
+from energax.energies.families import ConditionedSoftmax as ConditionedSoftmax
 from energax.energies.families import Exponential as Exponential
 from energax.energies.families import ExponentialFamily as ExponentialFamily
 from energax.energies.families import Gaussian as Gaussian
@@ -43,6 +44,7 @@ from energax.energies.families import Poisson as Poisson
 from energax.energies.families import Softmax as Softmax
 from energax.energies.families import Uniform as Uniform
 from energax.energies.graphs import AnnealedGraph as AnnealedGraph
+from energax.energies.graphs import ConditionedGaussianMRF as ConditionedGaussianMRF
 from energax.energies.graphs import Factor as Factor
 from energax.energies.graphs import FactorGraph as FactorGraph
 from energax.energies.graphs import GaussianMRF as GaussianMRF

@@ -6,5 +6,6 @@ from energax.energies.families._exponential_family import ExponentialFamily as E
 from energax.energies.families._gaussian import Gaussian as Gaussian
 from energax.energies.families._gaussian import MultivariateGaussian as MultivariateGaussian
 from energax.energies.families._poisson import Poisson as Poisson
+from energax.energies.families._softmax import ConditionedSoftmax as ConditionedSoftmax
 from energax.energies.families._softmax import Softmax as Softmax
 from energax.energies.families._uniform import Uniform as Uniform

@@ -1,17 +1,17 @@
 """Independent categorical entries."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
-from energax.energies._parameters import finite_array
-from energax.energies.algebra._rules import POWER, PRODUCT
+from energax.energies._parameters import finite_array, one_state
+from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.spaces import Categorical, Numbers, float_dtype
+from energax.spaces import Categorical, Clamped, Numbers, float_dtype
 
 
 class Softmax(AbstractNormalised):
@@ -49,11 +49,44 @@ class Softmax(AbstractNormalised):
         return Categorical(self.logits.shape[:-1], self.logits.shape[-1])
 
     def energy(self, x: Int[Array, "*shape"]) -> Float[Array, ""]:
+        x = one_state(x, self.logits.shape[:-1])
         log_probs = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.take_along_axis(log_probs, x[..., None], axis=-1))
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
         return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+
+class ConditionedSoftmax(AbstractNormalised):
+    """Independent labels of which some are observed: a normalised model of the others."""
+
+    softmax: Softmax
+    values: Int[Array, "*shape"]
+    mask: Bool[Array, "*shape"]
+
+    fixed: ClassVar[tuple[str, ...]] = ("values", "mask")
+
+    @property
+    def space(self) -> Clamped:
+        return Clamped(self.softmax.space, self.values, self.mask)
+
+    def energy(self, x: Int[Array, "*shape"]) -> Float[Array, ""]:
+        return _sum_of(self.softmax, x, ~self.mask)
+
+    def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
+        return jnp.where(self.mask, self.values, self.softmax.draw(key))
+
+
+def _sum_of(a: Softmax, x: Array, where: Array) -> Array:
+    """The energy of some entries."""
+    log_probs = jax.nn.log_softmax(a.logits)
+    x = one_state(x, where.shape)
+    each = jnp.take_along_axis(log_probs, x[..., None], axis=-1)[..., 0]
+    return -jnp.sum(jnp.where(where, each, 0.0))
+
+
+def _condition(a: Softmax, values: Array, mask: Array) -> Shifted:
+    return Shifted(ConditionedSoftmax(a, values, mask), _sum_of(a, values, mask))
 
 
 def _log_sum(logits: Array) -> Array:
@@ -72,3 +105,4 @@ def _power(a: Softmax, beta: Array) -> Shifted:
 
 PRODUCT[Softmax, Softmax] = _product
 POWER[Softmax] = _power
+CONDITION[Softmax] = _condition

@@ -1,6 +1,9 @@
 """Models on lattices and graphs."""
 
 from energax.energies.graphs._annealed import AnnealedGraph as AnnealedGraph
+from energax.energies.graphs._conditioned_gaussian_mrf import (
+    ConditionedGaussianMRF as ConditionedGaussianMRF,
+)
 from energax.energies.graphs._factor_graph import FactorGraph as FactorGraph
 from energax.energies.graphs._factors import Factor as Factor
 from energax.energies.graphs._gaussian_mrf import GaussianMRF as GaussianMRF

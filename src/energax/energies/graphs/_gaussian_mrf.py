@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
-from scipy.sparse import coo_array
+from jaxtyping import Array, Bool, Float, Int, Key, Num
+from scipy.sparse import coo_array, csr_array, issparse
 
 from energax.energies._base import AbstractBlocked, AbstractEnergy, AbstractTractable
-from energax.energies._parameters import finite_array, is_traced
+from energax.energies._parameters import as_floats, finite_array, is_traced, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
@@ -22,14 +22,19 @@ from energax.energies.graphs._making import as_graph, by_edge, couplings_of, per
 from energax.energies.graphs._precision import (
     Factor,
     backward,
-    band_width,
+    check_band,
     eigenvalues,
     factor,
     forward,
     is_positive_definite,
+    known_eigenvalues,
+    known_factor,
+    known_log_determinant,
     log_determinant,
+    lowest_eigenvalue,
     narrow_order,
     transform,
+    without_lost_digits,
 )
 from energax.random import normal
 from energax.spaces import Numbers, Real
@@ -50,9 +55,9 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
     **Arguments:**
 
     - `graph`: as of `Ising`: a shape (for a lattice), a `Lattice`, a `Graph`, an array of edges,
-      a networkx graph or a symmetric scipy.sparse matrix (its entries are the weights w).
-    - `coupling`: w, one number, one per edge in the order of `graph.edges`, or on a lattice an
-      array of shape (axes, *shape), as of `Ising`. 1 if `None`.
+      a networkx graph or a symmetric matrix (its entries are the weights w).
+    - `coupling`: w, one number, one per edge in the order of `graph.edges`, or on a lattice one
+      an axis or an array of shape (axes, *shape), as of `Ising`. 1 if `None`.
     - `mass`: a, the sum of each row of Q, one number or one a node.
     - `mean`: m, one number or one a node.
     - `periodic`: of a lattice given by its shape, whether it wraps; one boolean, or one an axis.
@@ -88,10 +93,10 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         periodic: Any = True,
     ):
         self.graph, weights = as_graph(graph, periodic)
-        self.coupling = finite_array(couplings_of(coupling, weights), "coupling")
+        self.coupling = couplings_of(self.graph, coupling, weights)
         dtype = self.coupling.dtype
-        self.mass = finite_array(mass, "mass").astype(dtype)
-        self.mean = finite_array(mean, "mean").astype(dtype)
+        self.mass = finite_array(mass, "mass", dtype=dtype)
+        self.mean = finite_array(mean, "mean", dtype=dtype)
         self.position, self.width = None, 0
         if not self._is_uniform:
             position, self.width = narrow_order(np.asarray(self.graph.edges), self.graph.n_nodes)
@@ -115,19 +120,11 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         if is_traced(*jax.tree.leaves(self)):
             return
         if self.position is None:
-            with jax.ensure_compile_time_eval():
-                low = eigenvalues(self._lattice, self.coupling, self.mass).min()
-            definite = bool(low > 0)
+            definite = lowest_eigenvalue(self._lattice, *self._known_numbers()) > 0
         else:
             edges, position = np.asarray(self.graph.edges), np.asarray(self.position)
-            if not np.array_equal(np.sort(position), np.arange(n)):
-                raise ValueError("position must hold every place once")
-            least = 1 if self.width >= n else max(band_width(edges, position), 1)
-            if not least <= self.width <= max(n, 16):
-                raise ValueError(f"blocks of width {self.width} do not hold the band")
-            with jax.ensure_compile_time_eval():
-                off = np.broadcast_to(-np.asarray(self._by_edge(), float), (len(edges),))
-            mass = np.broadcast_to(np.asarray(self.mass, float), shape).reshape(-1)
+            check_band(edges, position, self.width, n)
+            off, mass, _ = self._known_entries()
             definite = is_positive_definite(edges, off, mass, position)
         if not definite:
             raise ValueError(
@@ -139,17 +136,39 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
     def from_precision(cls, matrix: Any, mean: Numbers = 0.0) -> "GaussianMRF":
         """The field with this precision: a symmetric matrix, scipy.sparse or dense.
 
+        Of entries that differ from those across the diagonal by no more than rounding, as those of
+        an inverse do, the mean is taken: by 1e-10 of the largest, or 1e-5 in single precision.
+
         **Raises:** `ValueError` if it is not symmetric positive definite.
+
+        ```python
+        import energax as ex
+        import numpy as np
+
+        covariance = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.5], [0.2, 0.5, 1.0]])
+        field = ex.GaussianMRF.from_precision(np.linalg.inv(covariance))
+        ```
         """
         entries: Any
         try:
-            entries = coo_array(matrix).tocsr().tocoo()
+            entries = coo_array(matrix if issparse(matrix) else np.asarray(matrix))
         except (TypeError, ValueError):
             raise ValueError("the precision must be a matrix of numbers") from None
+        if entries.dtype.kind not in "buif":
+            raise ValueError(f"the precision must hold real numbers, got {entries.dtype}")
         if len(entries.shape) != 2 or entries.shape[0] != entries.shape[1]:
             raise ValueError(f"the precision must be square, got shape {entries.shape}")
         if not np.isfinite(entries.data).all():
             raise ValueError("the precision must be finite")
+        share = 1e-5 if entries.dtype.itemsize < 8 else 1e-10
+        entries = entries.astype(float).tocsr()
+        apart, largest = abs(entries - entries.T).max(), abs(entries).max()
+        if apart > share * largest:
+            raise ValueError(
+                f"the precision must be symmetric, got entries that differ by {apart:.3g} from"
+                f" those across the diagonal, where the largest is {largest:.3g}"
+            )
+        entries = ((entries + entries.T) / 2).tocoo()
         beside = entries.row != entries.col
         i, j, value = (a[beside] for a in (entries.row, entries.col, entries.data))
         graph, weights = from_sparse(coo_array((value, (i, j)), shape=entries.shape))
@@ -171,7 +190,8 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
             return by_edge(self.graph, self.coupling)
         return self.coupling
 
-    def energy(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+    def energy(self, x: Num[Array, "..."]) -> Float[Array, ""]:
+        x = as_floats(one_state(x, self.graph.shape), self.coupling.dtype)
         coupling, mass = self.coupling.astype(x.dtype), self.mass.astype(x.dtype)
         d = x - self.mean.astype(x.dtype)
         total = pairwise_sum((mass * jnp.square(d)).reshape(-1))
@@ -188,15 +208,67 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
                 total = total + pairwise_sum((weight * apart).reshape(-1))
         return 0.5 * total
 
+    @property
+    def precision(self) -> csr_array:
+        """Q as a `scipy.sparse` matrix, in double precision.
+
+        **Raises:** `ValueError` inside a compiled program.
+        """
+        if self._is_traced:
+            raise ValueError("the precision as a scipy.sparse matrix is made outside of jit")
+        off, _, diagonal = self._known_entries()
+        n, (i, j) = self.graph.n_nodes, np.asarray(self.graph.edges).T
+        rows, columns = np.concatenate([i, j, np.arange(n)]), np.concatenate([j, i, np.arange(n)])
+        values = np.concatenate([off, off, diagonal])
+        return coo_array((values, (rows, columns)), shape=(n, n)).tocsr()
+
+    @property
+    def _is_traced(self) -> bool:
+        return is_traced(*jax.tree.leaves(self))
+
+    def _known_numbers(self) -> tuple[float, float]:
+        return float(np.asarray(self.coupling)), float(np.asarray(self.mass))
+
+    def _known_entries(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of Q, in double precision: beside the diagonal, sums of rows, and the diagonal."""
+        edges, n = np.asarray(self.graph.edges), self.graph.n_nodes
+        with jax.ensure_compile_time_eval():
+            off = np.broadcast_to(-np.asarray(self._by_edge(), float), (len(edges),))
+        mass = np.broadcast_to(np.asarray(self.mass, float), self.graph.shape).reshape(-1)
+        sums = np.bincount(edges.reshape(-1), np.repeat(off, 2), minlength=n)
+        return off, mass, mass - sums
+
+    def _entries(self) -> tuple[Array, Array, Array]:
+        """Edges, Q beside the diagonal, and the diagonal."""
+        edges = jnp.asarray(self.graph.edges)
+        weights = jnp.broadcast_to(self._by_edge(), edges.shape[:1])
+        mass = jnp.broadcast_to(self.mass, self.graph.shape).reshape(-1)
+        return edges, -weights, mass + _sums_at_nodes(edges, weights, self.graph.n_nodes)
+
     def _factor(self) -> tuple[Factor, Array]:
         assert self.position is not None
-        edges, n = jnp.asarray(self.graph.edges), self.graph.n_nodes
-        weights = jnp.broadcast_to(self._by_edge(), edges.shape[:1])
-        diagonal = jnp.broadcast_to(self.mass, self.graph.shape).reshape(-1)
-        diagonal = diagonal + _sums_at_nodes(edges, weights, n)
-        return factor(edges, self.position, self.width, -weights, diagonal), self.position
+        if not self._is_traced:
+            made = self._known_factor()
+            return jax.tree.map(lambda a: jnp.asarray(a, self.mass.dtype), made), self.position
+        edges, off, diagonal = self._entries()
+        made = factor(edges, self.position, self.width, off, diagonal)
+        return without_lost_digits(made, self.position, diagonal), self.position
+
+    def _known_factor(self) -> Factor:
+        edges, position = np.asarray(self.graph.edges), np.asarray(self.position)
+        off, _, diagonal = self._known_entries()
+        return known_factor(edges, position, self.width, off, diagonal)
 
     def log_normaliser(self) -> Float[Array, ""]:
+        # Where neighbours are held together much more strongly than to the mean, single precision
+        # loses the mass: what is known is factored in double precision.
+        if not self._is_traced:
+            if self.position is None:
+                values = known_eigenvalues(self._lattice, *self._known_numbers())
+                known = np.log(values).sum()
+            else:
+                known = known_log_determinant(self._known_factor())
+            return jnp.asarray(0.5 * (self.graph.n_nodes * _LOG_2PI - known), self.mass.dtype)
         with jax.default_matmul_precision("highest"):
             if self.position is None:
                 values = eigenvalues(self._lattice, self.coupling, self.mass)
@@ -235,10 +307,11 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
 
     def sweep(
         self,
-        x: Float[Array, "..."],
+        x: Num[Array, "..."],
         key: Key[Array, ""],
         held: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "..."]:
+        x = as_floats(x, self.coupling.dtype)
         d = x - self.mean.astype(x.dtype)
         if isinstance(self.graph, Lattice) and self.graph.coloured is None:
             new = self._sweep_checkerboard(self.graph, d, key, held)

@@ -7,6 +7,7 @@ pass of small dense operations.
 Source: H. Rue and L. Held, "Gaussian Markov random fields" (2005), section 2.4.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array
-from scipy.linalg import cholesky_banded
+from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
@@ -27,6 +28,14 @@ _SMALL = 256
 
 _MOST_NUMBERS = 2**28
 """Factors of more numbers are not made."""
+
+_LOST = 0.05
+"""How far rounding may move log det, in nats."""
+
+_WELL_CONDITIONED = 32
+"""And so far, in units of the precision, for each entry: then the sum itself rounds as much."""
+
+_PROBES = 8
 
 _MOST_BAND = 2**24
 """Wider bands are not factored only to be checked."""
@@ -52,6 +61,15 @@ def band_width(edges: np.ndarray, position: np.ndarray) -> int:
     return int(np.abs(ends[:, 0] - ends[:, 1]).max(initial=0))
 
 
+def check_band(edges: np.ndarray, position: np.ndarray, width: int, n: int) -> None:
+    """Raise `ValueError` unless blocks of this width hold the band."""
+    if position.shape != (n,) or not np.array_equal(np.sort(position), np.arange(n)):
+        raise ValueError("position must hold every place once")
+    least = 1 if width >= n else max(band_width(edges, position), 1)
+    if not least <= width <= max(n, 16):
+        raise ValueError(f"blocks of width {width} do not hold the band")
+
+
 class Factor(NamedTuple):
     """The lower Cholesky factor of a block tridiagonal matrix, in blocks."""
 
@@ -66,14 +84,7 @@ def factor(edges: Array, position: Array, width: int, off: Array, diagonal: Arra
 
     **Raises:** `ValueError` if the factor would be too large to hold.
     """
-    n = diagonal.shape[0]
-    n_blocks = -(-n // width)
-    if 2 * n_blocks * width**2 > _MOST_NUMBERS:
-        raise ValueError(
-            f"the precision's factor would hold {2 * n_blocks * width**2:.2g} numbers, more than"
-            f" {_MOST_NUMBERS:.2g}: sample with a kernel such as ex.BlockGibbs(), and let"
-            ' log_partition anneal, method="annealing"'
-        )
+    n_blocks = _number_of_blocks(diagonal.shape[0], width)
     ends = position[edges]
     low, high = jnp.min(ends, 1), jnp.max(ends, 1)
     row, column = high // width, low // width
@@ -101,9 +112,105 @@ def factor(edges: Array, position: Array, width: int, off: Array, diagonal: Arra
     return Factor(jnp.concatenate([first[None], rest]), jnp.concatenate([under[:1], below]))
 
 
+def _number_of_blocks(n: int, width: int) -> int:
+    n_blocks = -(-n // width)
+    if 2 * n_blocks * width**2 > _MOST_NUMBERS:
+        raise ValueError(
+            f"the precision's factor would hold {2 * n_blocks * width**2:.2g} numbers, more than"
+            f" {_MOST_NUMBERS:.2g}: sample with a kernel such as ex.BlockGibbs(), and let"
+            ' log_partition anneal, method="annealing"'
+        )
+    return n_blocks
+
+
+def known_factor(
+    edges: np.ndarray, position: np.ndarray, width: int, off: np.ndarray, diagonal: np.ndarray
+) -> Factor:
+    """`factor` of numbers that are known, in double precision: of numpy arrays.
+
+    **Raises:** `ValueError` if the factor would be too large to hold.
+    """
+    n = len(diagonal)
+    n_blocks = _number_of_blocks(n, width)
+    own, under = np.zeros((2, n_blocks, width, width))
+    rest = np.arange(n, n_blocks * width)  # rows that fill up the last block
+    own[rest // width, rest % width, rest % width] = 1
+    band = _in_band(edges, position, off, diagonal)
+    try:
+        lower = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        lower = np.full_like(band, np.nan)
+    for apart, values in enumerate(lower):
+        column = np.arange(n - apart)
+        row = column + apart
+        values = values[: n - apart]
+        same = row // width == column // width
+        i, j, k = row % width, column % width, row // width
+        own[k[same], i[same], j[same]] = values[same]
+        under[k[~same], i[~same], j[~same]] = values[~same]
+    return Factor(own, under)  # type: ignore[arg-type]
+
+
+def known_solution(
+    edges: np.ndarray,
+    position: np.ndarray,
+    width: int,
+    off: np.ndarray,
+    diagonal: np.ndarray,
+    right: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """Q^-1 b and log det Q of numbers that are known, in double precision.
+
+    **Raises:** `ValueError` if the factor would be too large to hold.
+    """
+    _number_of_blocks(len(diagonal), width)
+    band = _in_band(edges, position, off, diagonal)
+    try:
+        lower = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return np.full_like(right, np.nan), math.nan
+    ordered = np.empty_like(right)
+    ordered[position] = right
+    solved = cho_solve_banded((lower, True), ordered, check_finite=False)
+    return solved[position], 2 * float(np.log(lower[0]).sum())
+
+
+def _in_band(
+    edges: np.ndarray, position: np.ndarray, off: np.ndarray, diagonal: np.ndarray
+) -> np.ndarray:
+    """The lower half of a matrix as scipy's banded solvers take it."""
+    band = np.zeros((band_width(edges, position) + 1, len(diagonal)))
+    ends = np.sort(position[edges].astype(np.int64), axis=1)
+    band[0, position] = diagonal
+    band[ends[:, 1] - ends[:, 0], ends[:, 0]] = off
+    return band
+
+
+def without_lost_digits(made: Factor, position: Array, diagonal: Array) -> Factor:
+    """The factor, or NaN in it where too many digits were lost on the way.
+
+    Rounding the diagonal q moves log det by up to eps sum_i q_i (Q^-1)_ii to first order, and the
+    variance of no direction by a larger share. The sum is found as the mean of |L^-1 sqrt(q) z|^2
+    over vectors z of random signs (M. Hutchinson, "A stochastic estimator of the trace of the
+    influence matrix for Laplacian smoothing splines", 1989).
+    """
+    made_here, q = lax.stop_gradient((made, diagonal))
+    n, eps = q.shape[0], jnp.finfo(q.dtype).eps
+    signs = jax.random.rademacher(jax.random.key(0), (_PROBES, n), q.dtype)
+    each = jax.vmap(lambda z: forward(made_here, jnp.sqrt(q) * z, position))(signs)
+    error = eps * jnp.sum(jnp.square(each)) / _PROBES
+    kept = error <= _LOST + eps * _WELL_CONDITIONED * n
+    return jax.tree.map(lambda a: jnp.where(kept, a, jnp.nan), made)
+
+
 def log_determinant(made: Factor) -> Array:
     """log det of the matrix."""
     return 2 * jnp.sum(jnp.log(jnp.diagonal(made.diagonal, axis1=1, axis2=2)))
+
+
+def known_log_determinant(made: Factor) -> float:
+    """log det of a matrix factored by `known_factor`."""
+    return 2 * float(np.log(np.diagonal(np.asarray(made.diagonal), axis1=1, axis2=2)).sum())
 
 
 def forward(made: Factor, b: Array, position: Array) -> Array:
@@ -139,12 +246,30 @@ def backward(made: Factor, z: Array, position: Array) -> Array:
 def eigenvalues(lattice: Lattice, coupling: Array, mass: Array) -> Array:
     """Of mass + coupling times the lattice's Laplacian, in the order of `transform`."""
     total = mass
+    for each in _along_axes(lattice):
+        total = total + coupling * jnp.asarray(each, mass.dtype)
+    return total
+
+
+def known_eigenvalues(lattice: Lattice, coupling: float, mass: float) -> np.ndarray:
+    """`eigenvalues` of numbers that are known, in double precision."""
+    return mass + coupling * sum(_along_axes(lattice), np.zeros(()))
+
+
+def lowest_eigenvalue(lattice: Lattice, coupling: float, mass: float) -> float:
+    """The lowest of `eigenvalues`."""
+    ends = ((coupling * each.min(), coupling * each.max()) for each in _along_axes(lattice))
+    return mass + sum(min(pair) for pair in ends)
+
+
+def _along_axes(lattice: Lattice) -> list[np.ndarray]:
+    """Eigenvalues of the Laplacian along each axis, to be broadcast and added."""
+    found = []
     for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True)):
         angle = np.pi * np.arange(n) * (2 if wraps else 1) / n
-        each = jnp.asarray(4 * np.sin(angle / 2) ** 2, mass.dtype)
-        shape = [n if a == axis else 1 for a in range(len(lattice.shape))]
-        total = total + coupling * each.reshape(shape)
-    return total
+        each = 4 * np.sin(angle / 2) ** 2
+        found.append(each.reshape([n if a == axis else 1 for a in range(len(lattice.shape))]))
+    return found
 
 
 def transform(lattice: Lattice, a: Array, *, inverse: bool = False) -> Array:
@@ -185,10 +310,7 @@ def is_positive_definite(
         position, _ = narrow_order(edges, n)
     width = band_width(edges, position)
     if n * (width + 1) <= _MOST_BAND:
-        band = np.zeros((width + 1, n))
-        ends = np.sort(position[edges].astype(np.int64), axis=1)
-        band[0, position] = diagonal
-        band[ends[:, 1] - ends[:, 0], ends[:, 0]] = off
+        band = _in_band(edges, position, off, diagonal)
         try:
             cholesky_banded(band, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
