@@ -41,6 +41,11 @@ def _double_well():
     return ex.NeuralEnergy(lambda x: -((x**2 - 1) ** 2), ex.Real())
 
 
+def _observed(labels):
+    """Three labels of which the middle one is 2."""
+    return ex.condition(labels, np.array([0, 2, 0]), np.array([False, True, False]))
+
+
 DISCRETE = {
     "rbm": _rbm,
     "rbm.joint": lambda: _rbm(3, 2).joint,
@@ -53,6 +58,7 @@ DISCRETE = {
     "rbm times rbm": lambda: _rbm() * _rbm(seed=1),
     "frozen rbm": lambda: ex.freeze(_rbm()),
     "bernoulli": lambda: ex.Bernoulli(jnp.linspace(-1.0, 1.0, 4)),
+    "conditioned softmax": lambda: _observed(ex.Softmax(_normal(19, 3, 3))).inner,
     "softmax": lambda: ex.Softmax(jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)),
     "table of bits": lambda: _table(ex.Binary(3)),
     "table of spins": lambda: _table(ex.Spin(3)),
@@ -114,6 +120,22 @@ GRAPHS = {
         ex.Softmax(_normal(11, 3, 2)),
         ex.FactorGraph(3, 2, [ex.Factor([(0, 1), (1, 2), (0, 2)], _normal(12, 2, 2))]),
         0.6,
+    ),
+    "path to potts": lambda: ex.path(
+        ex.Softmax(_normal(13, 3, 3)), ex.Potts([(0, 1), (1, 2), (2, 0)], 3, _normal(14, 3)), 0.6
+    ),
+    "path to conditioned potts": lambda: ex.path(
+        _observed(ex.Softmax(_normal(15, 3, 3))).inner,
+        _observed(ex.Potts([(0, 1), (1, 2), (2, 0)], 3, _normal(16, 3))),
+        0.6,
+    ),
+    "conditioned path": lambda: ex.condition(
+        ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
+        np.array([1, -1, 1, 1]),
+        np.array([False, True, False, False]),
+    ),
+    "uneven factor graph": lambda: ex.FactorGraph(
+        3, [2, 3, 2], [ex.Factor((0, 1), _normal(17, 2, 3)), ex.Factor((2, 1), _normal(18, 2, 3))]
     ),
     "factor graph of labels": lambda: ex.FactorGraph(
         (1, 3), 3, [ex.Factor([(0, 1), (2, 1)], _normal(10, 2, 3, 3))]

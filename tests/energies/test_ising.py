@@ -4,6 +4,7 @@ Exact values of the torus: log Z by Kaufman's formula, correlations as its deriv
 of states by listing; Curie-Weiss by the sum over the magnetisation.
 """
 
+import itertools
 import math
 from collections import Counter
 
@@ -16,8 +17,9 @@ import energax as ex
 import oracles
 import registry
 from energax.diagnostics import mean_and_error
-from energax.energies import AnnealedGraph, ConditionedBlocked, Product
+from energax.energies import AnnealedGraph, ConditionedBlocked, GeometricPath, Product
 from energax.exact import log_partition_enumerated
+from energax.spaces import Clamped
 
 BETA_C = 0.44068679350977147
 NEIGHBOURS = {  # <s_i s_j> of neighbours on the L x L torus
@@ -177,6 +179,24 @@ PATHS = {
         ex.Uniform(registry.GRAPHS["conditioned ising"]().space),
         registry.GRAPHS["conditioned ising"](),
     ),
+    "conditioned potts": lambda: (
+        registry.DISCRETE["conditioned softmax"](),
+        registry.GRAPHS["path to conditioned potts"]().target,
+    ),
+    "factors": lambda: (
+        ex.Softmax(np.random.default_rng(3).normal(size=(3, 2))),
+        registry.GRAPHS["path to a factor graph"]().target,
+    ),
+    "conditioned factors": lambda: (
+        ex.condition(
+            ex.Softmax([[0.3, -0.5]] * 3), [0, 1, 0], np.array([False, True, False])
+        ).inner,
+        ex.condition(
+            registry.GRAPHS["path to a factor graph"]().target,
+            [0, 1, 0],
+            np.array([False, True, False]),
+        ),
+    ),
     "potts": lambda: (
         ex.Softmax(np.random.default_rng(2).normal(size=(4, 3))),
         registry.GRAPHS["potts on a graph"](),
@@ -194,6 +214,53 @@ def test_paths_are_swept_at_every_beta(name, x64):
     assert float(path.energy(x)) == pytest.approx(float(mixed), abs=1e-12)
     step = path.log_increment(path.terms(x), jnp.asarray(0.5))
     assert float(step) == pytest.approx(float(path.energy(x) - path.at(0.5).energy(x)), abs=1e-12)
+    # Forty sweeps from draws of the base reach the model at this beta.
+    inner = path.space.space if isinstance(path.space, Clamped) else path.space
+    rows = oracles.stacked(inner)
+
+    @jax.jit
+    def swept(model, keys):
+        def move(x, step):
+            each = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+            return jax.vmap(model.sweep)(x, each), None
+
+        x, _ = jax.lax.scan(move, jax.vmap(base.draw)(keys), jnp.arange(40))
+        legal = jax.vmap(model.space.contains)(rows)
+        return x, jnp.where(legal, jnp.exp(-jax.vmap(model.energy)(rows)), 0.0)
+
+    for beta in (0.0, 0.3, 1.0):
+        x, p = swept(path.at(beta), jax.random.split(ex.key(1), 4_000))
+        counts = np.bincount(oracles.index_of(inner, x), minlength=p.size)
+        oracles.assert_drawn_from(counts, np.asarray(p / p.sum()))
+
+
+def test_paths_that_cannot_be_swept_are_plain_ones():
+    uneven = ex.FactorGraph(2, [2, 3], [ex.Factor((0, 1), np.zeros((2, 3)))])
+    held = ex.condition(uneven, np.zeros(2, int), np.array([True, False]))
+    inner = ex.path(ex.Uniform(ex.Spin(5)), ex.Ising(5, 0.4), 0.5)
+    of_path = ex.condition(inner, np.ones(5), np.arange(5) == 0)
+    for target in (held, of_path):
+        assert isinstance(ex.path(ex.Uniform(target.space), target), GeometricPath)
+    z = ex.log_partition(of_path, key=ex.key(1), method="annealing")
+    states = oracles.stacked(ex.Spin(5))
+    energies = np.asarray(jax.jit(jax.vmap(inner.energy))(states))[states[:, 0] == 1]
+    assert z.lower < np.log(np.exp(-energies).sum()) < z.upper
+
+
+def test_annealing_a_factor_graph_of_uneven_variables_some_observed():
+    rng, n = np.random.default_rng(0), 60
+    sizes = np.array([2, 3] * (n // 2))
+    tables = [rng.normal(size=(a, b)) for a, b in itertools.pairwise(sizes)]
+    factors = [ex.Factor([i, i + 1], table) for i, table in enumerate(tables)]
+    chain = ex.FactorGraph(n, sizes, factors)
+    held = ex.condition(chain, np.zeros(n, int), np.arange(n) == 0)
+    exact = -tables[0][0]
+    for table in tables[1:]:
+        exact = np.logaddexp.reduce(exact[:, None] - table, 0)
+    z = ex.log_partition(held, key=ex.key(0))
+    assert z.trusted
+    assert z.diagnostics["base"] == "ConditionedSoftmax"
+    assert z.lower < np.logaddexp.reduce(exact) < z.upper
 
 
 def test_annealing_finds_log_z_of_the_torus():

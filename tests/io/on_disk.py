@@ -98,6 +98,14 @@ MODELS = {
     "NeuralEnergy": lambda: NETWORK,
     "RBM": rbm,
     "JointRBM": lambda: rbm().joint,
+    "ConditionedSoftmax": lambda: (
+        energies.condition(
+            energies.Softmax(normal(9, 2, 3)), np.array([2, 0]), np.array([True, False])
+        ).inner
+    ),
+    "ConditionedGaussianMRF": lambda: energies.condition(
+        energies.GaussianMRF((3, 4), mass=0.3), np.ones((3, 4)), np.eye(3, 4, dtype=bool)
+    ),
     "ConditionedRBM": lambda: energies.condition(
         rbm(), np.array([1, 0, 0, 1]), np.array([True, False, False, False])
     ),
@@ -131,6 +139,8 @@ def assert_same(got, want):
         assert type(a) is type(b)
         if isinstance(b, jax.Array | np.ndarray | np.generic):
             assert a.dtype == b.dtype
+            if isinstance(b, jax.Array):  # one that differs compiles anew
+                assert a.weak_type is b.weak_type is False
             assert a.shape == b.shape
             if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
                 assert jax.random.key_impl(a) == jax.random.key_impl(b)

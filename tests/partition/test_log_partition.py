@@ -8,7 +8,7 @@ import pytest
 import energax as ex
 import oracles
 import registry
-from energax.energies import Gaussian
+from energax.energies import ConditionedSoftmax, Gaussian
 from energax.partition import default_base, exact_method, log_partition
 
 NOT_LISTED_BY_ORACLES = ("conditioned rbm", "conditioned table")
@@ -91,7 +91,11 @@ def test_default_bases_fit_the_space():
         jax.nn.softmax(base.logits)[:, 1], np.exp(2) / (np.exp(2) + 2), atol=0.1
     )
     held = ex.condition(labels, np.array([1, 0]), np.array([True, False]))
-    for space in (ex.Spin(2), ex.Box(2, 0.0, 1.0), held.space, ex.Joint(a=ex.Spin(), b=ex.Box())):
+    base = default_base(held, key=ex.key(0))
+    assert isinstance(base, ConditionedSoftmax)
+    np.testing.assert_array_equal(base.draw(ex.key(1))[0], 1)
+    spins = ex.condition(ex.Ising(3), np.ones(3), np.arange(3) == 0).space
+    for space in (ex.Spin(2), ex.Box(2, 0.0, 1.0), spins, ex.Joint(a=ex.Spin(), b=ex.Box())):
         assert isinstance(default_base(ex.NeuralEnergy(jnp.sum, space), key=ex.key(0)), ex.Uniform)
     with pytest.raises(ValueError, match="no base to anneal from is known"):
         default_base(ex.NeuralEnergy(jnp.sum, ex.Count(2)), key=ex.key(0))
@@ -142,11 +146,12 @@ def test_double_precision(x64):
 
 
 @pytest.mark.parametrize("name", NOT_LISTED_BY_ORACLES)
-def test_annealing_a_model_with_observed_entries_from_the_uniform_distribution(name):
+def test_annealing_a_model_with_observed_entries(name):
     """What is observed is traced inside the program: the base must still know its states."""
     model = registry.DISCRETE[name]()
     base = default_base(model, key=ex.key(0))
-    assert isinstance(base, ex.Uniform)
+    labels = isinstance(model.space.space, ex.Categorical)
+    assert isinstance(base, ConditionedSoftmax if labels else ex.Uniform)
     x = base.draw(ex.key(1))
     compiled = jax.jit(lambda base, x: base.energy(x))(base, x)
     assert float(compiled) == pytest.approx(float(base.energy(x)), rel=1e-6)

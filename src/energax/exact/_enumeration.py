@@ -86,15 +86,21 @@ def probabilities(energy: AbstractEnergy) -> Float[Array, " states"]:
 def expectation(energy: AbstractEnergy, function: Callable[[State], Any] | None = None) -> Any:
     """E_p[function(x)] by enumeration; the mean state if `function` is `None`.
 
+    States of probability 0 do not count, even where the function is infinite, as the energy is.
+
     **Returns:** what `function` returns, averaged; integers are averaged as floats.
     """
     weights = probabilities(energy)
     values = all_states(energy.space)
     if function is not None:
         values = jax.vmap(function)(values)
-    return jax.tree.map(
-        lambda leaf: jnp.tensordot(weights, leaf.astype(weights.dtype), axes=1), values
-    )
+
+    def mean(leaf: Array) -> Array:
+        leaf = leaf.astype(weights.dtype)
+        possible = jnp.expand_dims(weights != 0, tuple(range(1, leaf.ndim)))  # NaN is no 0
+        return jnp.tensordot(weights, jnp.where(possible, leaf, 0.0), axes=1)
+
+    return jax.tree.map(mean, values)
 
 
 def draw_enumerated(energy: AbstractEnergy, n: int, *, key: Key[Array, ""]) -> State:

@@ -11,12 +11,13 @@ from energax.energies import (
     AbstractEnergy,
     AbstractNormalised,
     Bernoulli,
+    ConditionedSoftmax,
     Gaussian,
     Softmax,
     Uniform,
 )
 from energax.sampling import default_kernel, run_chains
-from energax.spaces import AbstractSpace, Binary, Categorical, Real, State
+from energax.spaces import AbstractSpace, Binary, Categorical, Clamped, Real, State
 
 
 def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, str]:
@@ -38,14 +39,15 @@ def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, s
 def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNormalised:
     """A base to anneal from, fitted to a short run of chains of the model itself.
 
-    Base rates for binary states and labels, a diagonal Gaussian for real ones, the uniform
-    distribution on other bounded spaces. How near the base is changes the cost of annealing, not
-    its validity.
+    Base rates for binary states and labels (of labels some of which are observed, too), a diagonal
+    Gaussian for real ones, the uniform distribution on other bounded spaces. How near the base is
+    changes the cost of annealing, not its validity.
 
     **Raises:** `ValueError` if no family covers the space.
     """
     space = energy.space
-    if not isinstance(space, Binary | Real | Categorical):
+    labels = space.space if isinstance(space, Clamped) else space
+    if not isinstance(space, Binary | Real) and not isinstance(labels, Categorical):
         return _uniform(space)
     key_draw, key_run = jax.random.split(key)
     x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
@@ -58,7 +60,10 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
         warmup=jnp.asarray(200, jnp.int32),
         thin=jnp.asarray(20, jnp.int32),
     )
-    flat: Any = np.asarray(run.kept).reshape(-1, *space.shape)
+    flat: Any = np.asarray(run.kept).reshape(-1, *space.structure.shape)
+    if isinstance(space, Clamped):
+        assert isinstance(labels, Categorical)
+        return ConditionedSoftmax(Softmax.from_data(flat, labels), space.values, space.mask)
     base, _ = base_rates(space, flat)
     if isinstance(base, Gaussian):  # wider than the model
         return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))

@@ -10,7 +10,7 @@ from energax.energies._base import AbstractBlocked, AbstractTractable
 from energax.energies.algebra import AbstractPath, ConditionedBlocked, temper
 from energax.energies.algebra._rules import PATH
 from energax.energies.algebra._tempered import scaled
-from energax.energies.families import Softmax, Uniform
+from energax.energies.families import ConditionedSoftmax, Softmax, Uniform
 from energax.energies.graphs._factor_graph import FactorGraph
 from energax.energies.graphs._ising import Ising
 from energax.energies.graphs._potts import Potts
@@ -55,13 +55,20 @@ class AnnealedGraph(AbstractPath, AbstractBlocked):
         return scaled(beta - self.beta, base - target)
 
     def sweep(self, x: State, key: Key[Array, ""], held: Bool[Array, "..."] | None = None) -> State:
-        model = temper(self.target, self.beta)
-        if isinstance(model, FactorGraph) and isinstance(self.base, Softmax):
-            field = (self.beta - 1) * jax.nn.log_softmax(self.base.logits)
+        base, target = self.base, self.target
+        if isinstance(target, ConditionedBlocked):
+            x = target.space.clamp(x)
+            held = target.mask if held is None else target.mask | held
+            target = target.inner
+        base = base.softmax if isinstance(base, ConditionedSoftmax) else base
+        model = temper(target, self.beta)
+        if isinstance(model, FactorGraph) and isinstance(base, Softmax):
+            field = (self.beta - 1) * jax.nn.log_softmax(base.logits)
             return model.sweep_with(field, x, key, held)
-        if isinstance(self.base, Softmax):
+        if isinstance(base, Softmax):
             assert isinstance(model, Potts)
-            field = model.field + (1 - self.beta) * self.base.logits
+            field = jnp.broadcast_to(model.field, base.logits.shape)
+            field = field + (1 - self.beta) * base.logits
             model = Potts(model.graph, model.n_states, model.coupling, field)
         assert isinstance(model, AbstractBlocked)
         return model.sweep(x, key, held)
@@ -76,9 +83,22 @@ def _path_to_factors(base: Any, target: FactorGraph, beta: Array) -> AnnealedGra
     return None if target.sizes is not None else _path(base, target, beta)
 
 
+def _path_to_conditioned(
+    base: Any, target: ConditionedBlocked, beta: Array
+) -> AnnealedGraph | None:
+    inner = target.inner
+    if isinstance(inner, FactorGraph):
+        return None if inner.sizes is not None else _path(base, target, beta)
+    if isinstance(base, ConditionedSoftmax):
+        return _path(base, target, beta) if isinstance(inner, Potts) else None
+    # A power of some blocked models, such as a path, is not blocked: it is not swept at every beta.
+    return _path(base, target, beta) if isinstance(temper(inner, 0.5), AbstractBlocked) else None
+
+
 PATH[Uniform, Ising] = _path
 PATH[Uniform, Potts] = _path
 PATH[Softmax, Potts] = _path
 PATH[Uniform, FactorGraph] = _path_to_factors
 PATH[Softmax, FactorGraph] = _path_to_factors
-PATH[Uniform, ConditionedBlocked] = _path
+PATH[Uniform, ConditionedBlocked] = _path_to_conditioned
+PATH[ConditionedSoftmax, ConditionedBlocked] = _path_to_conditioned
