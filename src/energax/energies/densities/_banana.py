@@ -29,6 +29,17 @@ class Banana(AbstractNormalised):
     - `location`, `scale`: m and s, scalars, s positive.
     - `width`: w, across the banana, a positive scalar.
     - `offset`: c, a scalar; by default -b (m^2 + s^2), so that x_1 has mean 0.
+
+    **Raises:** `ValueError` if a parameter is not one finite number, or `scale` or `width` not
+    positive.
+
+    ```python
+    import energax as ex
+
+    banana = ex.Banana(bend=0.1)
+    draws = ex.sample(banana, 100, key=ex.key(0))
+    banana.mean, banana.covariance
+    ```
     """
 
     bend: Float[Array, ""]

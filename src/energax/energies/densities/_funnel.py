@@ -26,6 +26,14 @@ class Funnel(AbstractNormalised):
     - `size`: how many entries x has, at least 2.
     - `scale`: s, a positive scalar.
 
+    **Raises:** `ValueError` if `size` is no integer of at least 2, or `scale` not positive.
+
+    ```python
+    import energax as ex
+
+    draws = ex.sample(ex.Funnel(), 100, key=ex.key(0), kernel=ex.NUTS(), warmup=100)
+    ```
+
     Source: R. Neal, "Slice sampling" (2003), section 8, where s = 3 and x has 10 entries.
     """
 

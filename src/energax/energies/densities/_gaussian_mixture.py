@@ -29,6 +29,13 @@ class GaussianMixture(AbstractNormalised):
     - `weights`: positive, `(members,)`, scaled to sum to 1; equal by default.
 
     **Raises:** `ValueError` if shapes differ, or scales or weights are not positive.
+
+    ```python
+    import energax as ex
+
+    ring = ex.GaussianMixture.ring(8, radius=4.0)
+    draws = ex.sample(ring, 100, key=ex.key(0))
+    ```
     """
 
     means: Float[Array, "members *shape"]

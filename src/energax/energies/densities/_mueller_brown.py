@@ -28,6 +28,15 @@ class MuellerBrown(AbstractEnergy):
     density it is sampled at an inverse temperature, `MuellerBrown() ** 0.05`. It has no
     parameters; the constants are those of the source.
 
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+
+    energy = ex.MuellerBrown()
+    energy.energy(jnp.array([-0.558, 1.442]))
+    draws = ex.sample(energy**0.05, 100, key=ex.key(0), warmup=100)
+    ```
+
     Source: K. Mueller and L. Brown, "Location of saddle points and minimum energy paths by a
     constrained simplex optimization procedure" (1979), Theoretica Chimica Acta 53.
     """

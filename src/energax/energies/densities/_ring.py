@@ -29,6 +29,15 @@ class Ring(AbstractTractable):
 
     - `radius`: R, positive, a scalar.
     - `width`: w, positive, a scalar.
+
+    **Raises:** `ValueError` if a parameter is not one positive number.
+
+    ```python
+    import energax as ex
+
+    ring = ex.Ring(radius=2.0, width=0.1)
+    ex.log_partition(ring, key=ex.key(0)).value
+    ```
     """
 
     log_radius: Float[Array, ""]
