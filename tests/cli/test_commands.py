@@ -544,6 +544,12 @@ def test_sample_starts_where_samples_ended_or_at_rows(work, capsys, monkeypatch)
     assert about("more.npz")["start"] == "rows-rbm-samples.npz"
     assert call(capsys, *words, "--start", "rows.npy", "--overwrite").code == 0
     np.testing.assert_array_equal(starts[2], ROWS)
+    # Of exact draws, one chain of them, each is a start.
+    assert call(capsys, "sample", MODEL, "-n", 6, "--out", "exact.npz", "--quiet").code == 0
+    exact = (*words, "--start", "exact.npz", "--overwrite")
+    assert call(capsys, *exact) == (0, "", "")
+    with np.load("exact.npz") as archive:
+        np.testing.assert_array_equal(starts[4], archive["x"][0])
     # A start asks for chains where exact draws would do.
     assert call(capsys, "sample", MODEL, "-n", 8, "--start", "rows.npy", "--out", "b.npz").code == 0
     assert about("b.npz")["method"] == "BlockGibbs"

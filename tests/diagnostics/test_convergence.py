@@ -182,6 +182,21 @@ def test_draws_that_say_nothing_are_refused(function, draws, words):
         function(draws)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((4, 3), ("n_draws", "at least 4")),
+        ((0, 10), ("n_chains",)),
+        ((4, 10, 0), ("n_coordinates",)),
+    ],
+)
+def test_chance_of_nothing_is_refused(arguments, words):
+    with refused(*words):
+        chance_rhat(*arguments)
+    with refused("alarm"):
+        chance_rhat(4, 10, alarm=1.0)
+
+
 @pytest.mark.parametrize(("n_chains", "n_draws", "n"), [(100, 10, 64), (4, 100, 20), (2, 8, 5)])
 def test_the_largest_r_hat_of_independent_draws(n_chains, n_draws, n):
     """1% of runs are to be above the bound, of which Bonferroni's may leave fewer: of 400 runs not

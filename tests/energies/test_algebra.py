@@ -407,6 +407,27 @@ def test_conditioning_twice_is_conditioning_once(x64):
             ex.condition(once, 1 - values, first)
 
 
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_conditions_keep_what_is_tractable(power, x64):
+    labels = ex.Softmax(np.random.default_rng(0).normal(size=(4, 3)))
+    field = ex.GaussianMRF([(0, 1), (1, 2), (2, 3)], 0.7, mass=[1.0, 2.0, 3.0, 4.0])
+    first, second = np.array([True, False, False, False]), np.array([False, False, True, False])
+    for energy in (labels**power, field**power, field * field):
+        once = ex.condition(energy, np.ones(4), first | second)
+        twice = ex.condition(ex.condition(energy, np.ones(4), first), np.ones(4), second)
+        assert _structure(twice) == _structure(once)
+        assert isinstance(twice, ex.AbstractTractable)
+        x = once.draw(ex.key(0))
+        for a, b in ((twice.energy, once.energy), (energy.energy, once.energy)):
+            np.testing.assert_allclose(a(x), b(x), rtol=1e-12)
+        np.testing.assert_allclose(twice.log_normaliser(), once.log_normaliser(), rtol=1e-12)
+    bits = [list(row) for row in np.ndindex(3, 3)]
+    rows = jnp.asarray([[1, a, 1, b] for a, b in bits])
+    held = ex.condition(labels**power, np.ones(4), first | second)
+    total = jax.nn.logsumexp(-jax.vmap((labels**power).energy)(rows))
+    np.testing.assert_allclose(held.log_normaliser(), total, rtol=1e-12)
+
+
 def test_values_in_either_code_of_two(x64):
     bits = ex.condition(RBM(), [1, -1, -1, 1], np.array([False, True, True, False]))
     np.testing.assert_array_equal(bits.space.clamp(jnp.ones(4)), [1, 0, 0, 1])

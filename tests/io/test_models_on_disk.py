@@ -17,6 +17,7 @@ from on_disk import (
     NETWORK,
     Network,
     assert_same,
+    assert_same_program,
     changed,
     edit,
     quadratic,
@@ -50,6 +51,7 @@ def test_models_come_back_to_the_bit(tmp_path, name):
     else:
         assert_same(io.load(path), model)
     assert_same(io.load(path, like=changed(model)), model)
+    assert_same_program(io.load(path, like=changed(model)), model)
     assert [p.name for p in tmp_path.iterdir()] == ["model.energax"]
 
 

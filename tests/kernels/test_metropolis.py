@@ -108,6 +108,15 @@ def test_what_is_held_is_not_proposed(name):
     assert free.sum() == expected.get(name, 2)
 
 
+def test_one_cell_with_a_total_is_not_proposed():
+    energy = ex.NeuralEnergy(
+        lambda s: -0.5 * s["x"] ** 2, ex.Joint(cell=ex.Count((1,), total=3), x=ex.Real())
+    )
+    draws = ex.sample(energy, 4000, key=ex.key(0), kernel=RandomWalkMetropolis(), chains=8)
+    assert 0.3 < float(draws.acceptance.mean()) < 0.6
+    assert 1 < float(draws.kernel.step_size) < 6
+
+
 def test_where_all_is_held_nothing_moves():
     for space, values in ((ex.Spin(3), np.ones(3)), (ex.Categorical(3, 4), np.full(3, 2))):
         held = ex.condition(ex.Uniform(space), values, np.ones(3, bool))

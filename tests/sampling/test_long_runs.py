@@ -163,6 +163,15 @@ def test_ctrl_c_keeps_the_draws_there_are(chunks_of, ctrl_c_after):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_in_the_last_chunk_is_told(chunks_of, ctrl_c_after):
+    chunks_of(3)
+    ctrl_c_after(4)
+    draws = _count()
+    assert draws.n == draws.n_asked == 30
+    assert draws.stopped
+    assert draws.summary.startswith("30 of 30 draws by Counter, stopped by the user")
+
+
 def test_draws_that_were_stopped_can_be_gone_on_from(chunks_of, ctrl_c_after):
     chunks_of(3)
     ctrl_c_after(2)
@@ -216,14 +225,6 @@ def test_in_a_short_run_ctrl_c_is_raised(ctrl_c_after, chunks_of):
     ctrl_c_after(1)
     with pytest.raises(KeyboardInterrupt):
         _count()
-
-
-def test_in_the_last_chunk_it_is_too_late_to_stop(chunks_of, ctrl_c_after):
-    chunks_of(3)
-    ctrl_c_after(4)
-    draws = _count()
-    assert not draws.stopped
-    assert draws.n == 30
 
 
 def test_another_handler_of_ctrl_c_is_left_alone(chunks_of, ctrl_c_after):

@@ -80,6 +80,9 @@ def _last_draws(path: Path, space: AbstractSpace) -> State | None:
             raise ValueError(f"its array {name!r} must have shape {wanted}, has {leaf.shape}")
     if not energies.size:
         raise ValueError("it holds no draw")
+    if len(energies) == 1:  # one chain, or exact draws: its last ones, for chains that start apart
+        energies = energies.T
+        arrays = {name: np.swapaxes(leaf, 0, 1) for name, leaf in arrays.items()}
     sound = np.isfinite(energies[:, -1])
     if not sound.any():
         raise ValueError("no chain of it ended at a finite energy")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from energax.random import as_count
+
 
 @dataclass(frozen=True, eq=False)
 class Convergence:
@@ -70,6 +72,9 @@ def chance_rhat(
 
     - `n_chains`, `n_draws`: chains before they are split, and draws a chain, at least 4.
     - `n_coordinates`: of how many the largest is taken.
+    - `alarm`: how often chance may exceed the bound.
+
+    **Raises:** `ValueError` for arguments out of range.
 
     ```python
     from energax.diagnostics import chance_rhat
@@ -83,6 +88,11 @@ def chance_rhat(
     """
     from scipy.stats import f  # a second to import: only who needs it pays
 
+    n_chains = as_count(n_chains, "n_chains")
+    n_draws = as_count(n_draws, "n_draws", least=4)
+    n_coordinates = as_count(n_coordinates, "n_coordinates")
+    if not 0 < alarm < 1:
+        raise ValueError(f"alarm must be a probability between 0 and 1, got {alarm}")
     n_halves, n = 2 * n_chains, n_draws // 2
     share = alarm / (2 * n_coordinates)
     return float(np.sqrt((n - 1 + f.isf(share, n_halves - 1, n_halves * (n - 1))) / n))

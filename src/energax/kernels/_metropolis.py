@@ -110,7 +110,8 @@ class RandomWalkMetropolis(AbstractMetropolis, AbstractStepSizeKernel):
             return None
         if self.target_acceptance is not None:
             return self.target_acceptance
-        # Of a `Joint` each part is proposed alone, as often as any other.
+        # Of a `Joint` each part is proposed alone, and counts alike: also one of a `Joint` within,
+        # though that is proposed less often.
         each = jnp.stack(dimensions).astype(self.step_size.dtype)
         best = jnp.where(each > 0, 0.234 + 0.206 / jnp.maximum(each, 1.0), 0.0)
         return jnp.sum(best) / jnp.maximum(jnp.sum(each > 0, dtype=best.dtype), 1.0)

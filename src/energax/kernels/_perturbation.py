@@ -1,5 +1,6 @@
 """Small symmetric changes of a state, for every space."""
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -160,6 +161,8 @@ def _may_move(space: Any, held: Held) -> Bool[Array, ""] | bool:
     if isinstance(space, Clamped):
         return _may_move(space.space, _both(held, space.mask))
     if isinstance(space, Categorical) and space.n_states == 1:
+        return False
+    if isinstance(space, Count) and space.total is not None and math.prod(space.shape) < 2:
         return False
     return True if held is None else jnp.any(~held)
 

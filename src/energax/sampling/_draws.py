@@ -56,17 +56,14 @@ class Draws:
     n: int = 0
     """How many draws there were in all, whether kept or not."""
     n_asked: int = 0
-    """How many there were to be: more than `n` if the run was stopped by Ctrl-C."""
+    """How many there were to be: more than `n` if the run was stopped before its end."""
+    stopped: bool = False
+    """Whether Ctrl-C ended the run, or came while it took its last draws. What it had is judged as
+    any draws are, and `start=draws, kernel=draws.kernel, warmup=0` goes on from it."""
 
     def __post_init__(self):
         object.__setattr__(self, "n", self.n or int(np.prod(self.energy.shape)))
         object.__setattr__(self, "n_asked", self.n_asked or self.n)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether Ctrl-C ended the run before it had all its draws. What it had is judged as any
-        draws are, and `start=draws, kernel=draws.kernel, warmup=0` goes on from it."""
-        return self.n < self.n_asked
 
     @property
     def n_chains(self) -> int:
@@ -180,7 +177,12 @@ class Draws:
                 f"chains {listed(np.flatnonzero(at_start))} started where the energy is NaN or"
                 " -inf: look at E there, or give another start"
             )
-        if (later & ~at_start).any():
+        if self.independent and later.any():
+            found.append(
+                "exact draws with an energy that is not finite: look at the model's parameters, or"
+                " draw in double precision"
+            )
+        elif (later & ~at_start).any():
             found.append(
                 f"chains {listed(np.flatnonzero(later & ~at_start))} met an energy that is not"
                 " finite: look at E there, or start elsewhere"

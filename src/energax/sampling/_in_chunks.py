@@ -33,8 +33,9 @@ def run_in_chunks(
     thin: Array,
     collect: Any,
     progress: bool,
-) -> tuple[Run, int]:
-    """`run_chains` as far as Ctrl-C lets it come, and how many draws a chain that are.
+) -> tuple[Run, int, bool]:
+    """`run_chains` as far as Ctrl-C lets it come, how many draws a chain that are, and whether
+    Ctrl-C came.
 
     The first row is timed, and the rest taken in chunks of `CHUNK_SECONDS`: a rest that is
     shorter in one. Nothing is read from the device inside a chunk, and how long chunks are changes
@@ -55,11 +56,13 @@ def run_in_chunks(
             begun, rows = _fill((energy, begun, span, n_draws, thin, collect), rows)
             jax.block_until_ready(rows.energy)
             done, now = done + size, time.monotonic()
-            bar.update(n_chains * int(ends[done]), {}, n_chains * ends[done] / (now - began))
+            bar.update(
+                n_chains * int(ends[done]), {}, n_chains * ends[done] / max(now - began, 1e-9)
+            )
             size = next_size(size, now - at, n_rows - done)
             if size < n_rows - done:
                 interrupts.note()
-    return run_of(begun, rows, done, int(n_draws), collect), int(ends[done])
+    return run_of(begun, rows, done, int(n_draws), collect), int(ends[done]), interrupts.any
 
 
 def next_size(size: int, seconds: float, rest: int) -> int:

@@ -100,7 +100,7 @@ def sample(
         chains = min(chains, n)
     n_draws = as_count(-(-n // chains), "n / chains", most=TRACED)
     key_start, key_run = jax.random.split(key)
-    run, done = run_in_chunks(
+    run, done, stopped = run_in_chunks(
         energy,
         kernel,
         start_states(energy, chains, start=start, key=key_start),
@@ -125,6 +125,7 @@ def sample(
         collector=collect if summarised else None,
         n=done * chains,
         n_asked=n_draws * chains,
+        stopped=stopped,
     )
 
 

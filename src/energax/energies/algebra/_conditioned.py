@@ -9,10 +9,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Key
 
-from energax.energies._base import AbstractBlocked, AbstractEnergy
+from energax.energies._base import AbstractBlocked, AbstractEnergy, AbstractTractable
 from energax.energies._parameters import is_traced
 from energax.energies.algebra._frozen import Frozen, freeze
 from energax.energies.algebra._rules import CONDITION, find
+from energax.energies.algebra._shifted import Shifted
 from energax.spaces import AbstractSpace, Binary, Clamped, Count, Joint, Spin, State
 
 
@@ -196,5 +197,14 @@ def _again_blocked(a: ConditionedBlocked, values: Array, mask: Array) -> Conditi
     return ConditionedBlocked(a.inner, *merged(a.values, a.mask, values, mask))
 
 
+def _shifted(a: Shifted, values: Array, mask: Array) -> Shifted | None:
+    rule = find(CONDITION, a.inner)
+    inner = None if rule is None else rule(a.inner, values, mask)
+    if isinstance(inner, Shifted):
+        return Shifted(inner.inner, a.constant + inner.constant)
+    return Shifted(inner, a.constant) if isinstance(inner, AbstractTractable) else None
+
+
 CONDITION[Conditioned] = _again
 CONDITION[ConditionedBlocked] = _again_blocked
+CONDITION[Shifted] = _shifted

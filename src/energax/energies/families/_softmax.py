@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array, one_state
+from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
 from energax.spaces import Categorical, Clamped, Numbers, float_dtype
@@ -89,6 +90,12 @@ def _condition(a: Softmax, values: Array, mask: Array) -> Shifted:
     return Shifted(ConditionedSoftmax(a, values, mask), _sum_of(a, values, mask))
 
 
+def _again(a: ConditionedSoftmax, values: Array, mask: Array) -> Shifted:
+    values, mask = merged(a.values, a.mask, values, mask)
+    seen = _sum_of(a.softmax, values, mask & ~a.mask)
+    return Shifted(ConditionedSoftmax(a.softmax, values, mask), seen)
+
+
 def _log_sum(logits: Array) -> Array:
     return jnp.sum(logsumexp(logits, axis=-1))
 
@@ -106,3 +113,4 @@ def _power(a: Softmax, beta: Array) -> Shifted:
 PRODUCT[Softmax, Softmax] = _product
 POWER[Softmax] = _power
 CONDITION[Softmax] = _condition
+CONDITION[ConditionedSoftmax] = _again

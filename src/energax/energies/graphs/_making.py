@@ -53,8 +53,8 @@ def couplings_of(
 ) -> Array:
     """The couplings given, those the graph came with, or 1; not both.
 
-    On a lattice one an axis is spread over the bonds along it, and what leads out of an open end
-    becomes 0.
+    On a lattice one an axis is spread over the bonds along it; of an array with a bond each, what
+    leads out of an open end becomes 0.
     """
     if weights is not None and coupling is not None:
         raise ValueError("coupling must be left out: the graph came with couplings of its own")
