@@ -223,7 +223,7 @@ def run_job(
     columns: dict[str, dict[str, Any]] = {
         "updates/ns: median (range)": {n: str(spread(r)) for n, r in rates.items()},
         f"mean of J s s (exact {exact:.4f})": {
-            n: f"{v:.4f} ± {e:.4f}" for n, (v, e) in correlations.items()
+            n: f"{v:.4f}" + (f" ± {e:.4f}" if e == e else "") for n, (v, e) in correlations.items()
         },
         "first run, s": {n: c["total"] for n, c in cold.items()},
     }

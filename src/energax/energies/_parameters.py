@@ -77,3 +77,13 @@ def one_state(x: Any, shape: tuple[int, ...]) -> Array:
 def as_floats(x: Array, dtype: Any) -> Array:
     """`x` itself where it holds floats, and in `dtype` where it holds whole numbers."""
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(dtype)
+
+
+def as_list(given: Any, kind: type, expected: str) -> list[Any]:
+    """What was given as a sequence of a kind, as a list, or a `ValueError` that says `expected`."""
+    if isinstance(given, kind):
+        raise ValueError(f"{expected}: put the one in a list")
+    try:
+        return list(given)
+    except TypeError:
+        raise ValueError(f"{expected}, got {type(given).__name__}") from None

@@ -9,8 +9,9 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractEnergy, AbstractNormalised
+from energax.energies._parameters import as_list
 from energax.energies.algebra._frozen import unfreeze
-from energax.energies.algebra._product import _checked, _same_space, listed
+from energax.energies.algebra._product import _checked, _same_space
 from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
 
@@ -77,7 +78,8 @@ def mixture(
 
     **Raises:** `ValueError` if spaces differ, or the weights are not as said.
     """
-    members = tuple(_checked(energy) for energy in listed(energies, "mixture"))
+    every = as_list(energies, AbstractEnergy, "mixture needs a list of energies")
+    members = tuple(_checked(energy) for energy in every)
     if not members:
         raise ValueError("mixture needs at least one energy")
     for member in members[1:]:

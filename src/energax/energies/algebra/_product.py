@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from energax.energies._base import AbstractEnergy, AbstractTractable
-from energax.energies._parameters import is_traced
+from energax.energies._parameters import as_list, is_traced
 from energax.energies.algebra._frozen import Frozen
 from energax.energies.algebra._rules import PRODUCT, find
 from energax.energies.algebra._shifted import Shifted
@@ -43,7 +43,7 @@ def product(energies: Sequence[AbstractEnergy]) -> AbstractEnergy:
 
     **Raises:** `ValueError` if there is none, one is not an energy, or their spaces differ.
     """
-    energies = listed(energies, "product")
+    energies = as_list(energies, AbstractEnergy, "product needs a list of energies")
     if not energies:
         raise ValueError("product needs at least one energy")
     return reduce(multiply, energies[1:], _checked(energies[0]))
@@ -93,17 +93,6 @@ def shift(energy: AbstractEnergy, constant: Any) -> AbstractEnergy:
     if not isinstance(energy, AbstractTractable):
         raise ValueError(f"shift needs a tractable energy, got {type(energy).__name__}")
     return Shifted(energy, constant)
-
-
-def listed(energies: Any, name: str) -> list[Any]:
-    """What was given as a sequence of energies, as a list."""
-    if isinstance(energies, AbstractEnergy):
-        raise ValueError(f"{name} needs a list of energies: put the one in a list")
-    try:
-        return list(energies)
-    except TypeError:
-        got = type(energies).__name__
-        raise ValueError(f"{name} needs a list of energies, got {got}") from None
 
 
 def _checked(energy: Any) -> AbstractEnergy:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies._base import AbstractBlocked, AbstractEnergy
-from energax.energies._parameters import is_traced, one_state
+from energax.energies._parameters import as_list, is_traced, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._tempered import scaled
@@ -20,7 +20,6 @@ from energax.energies.graphs._factors import (
     Factor,
     check_group,
     grouped,
-    listed,
     numbers_of_states,
     parsed,
 )
@@ -90,7 +89,8 @@ class FactorGraph(AbstractBlocked):
         self.n_states, sizes = numbers_of_states(n_states, self.shape)
         self.sizes = None if sizes is None else jnp.asarray(sizes)
         each = np.full(size_of(self.shape), self.n_states) if sizes is None else sizes
-        groups = grouped([parsed(factor, i, each) for i, factor in enumerate(listed(factors))])
+        every = as_list(factors, Factor, "factors must be a list of ex.Factor")
+        groups = grouped([parsed(factor, i, each) for i, factor in enumerate(every)])
         self.variables = tuple(jnp.asarray(v) for v, _ in groups)
         self.tables = tuple(jnp.asarray(t, float_dtype()) for _, t in groups)
         self.blocks = _blocks([v for v, _ in groups], size_of(self.shape))

@@ -57,17 +57,6 @@ def numbers_of_states(n_states: Any, shape: tuple[int, ...]) -> tuple[int, np.nd
     return int(sizes.max()), sizes.reshape(-1).astype(np.int32)
 
 
-def listed(factors: Any) -> list[Any]:
-    """What was given as a sequence of factors, as a list."""
-    if isinstance(factors, Factor):
-        raise ValueError("factors must be a list of ex.Factor: put the one in a list")
-    try:
-        return list(factors)
-    except TypeError:
-        got = type(factors).__name__
-        raise ValueError(f"factors must be a list of ex.Factor, got {got}") from None
-
-
 def parsed(factor: Any, number: int, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The variables, shape (factors, arity), and the table, shape (factors or 1, *states)."""
     name = f"factor {number}"

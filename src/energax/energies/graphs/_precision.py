@@ -7,7 +7,6 @@ pass of small dense operations.
 Source: H. Rue and L. Held, "Gaussian Markov random fields" (2005), section 2.4.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -135,11 +134,7 @@ def known_factor(
     own, under = np.zeros((2, n_blocks, width, width))
     rest = np.arange(n, n_blocks * width)  # rows that fill up the last block
     own[rest // width, rest % width, rest % width] = 1
-    band = _in_band(edges, position, off, diagonal)
-    try:
-        lower = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        lower = np.full_like(band, np.nan)
+    lower = _known_band(edges, position, off, diagonal)
     for apart, values in enumerate(lower):
         column = np.arange(n - apart)
         row = column + apart
@@ -164,15 +159,22 @@ def known_solution(
     **Raises:** `ValueError` if the factor would be too large to hold.
     """
     _number_of_blocks(len(diagonal), width)
-    band = _in_band(edges, position, off, diagonal)
-    try:
-        lower = cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return np.full_like(right, np.nan), math.nan
+    lower = _known_band(edges, position, off, diagonal)
     ordered = np.empty_like(right)
     ordered[position] = right
     solved = cho_solve_banded((lower, True), ordered, check_finite=False)
     return solved[position], 2 * float(np.log(lower[0]).sum())
+
+
+def _known_band(
+    edges: np.ndarray, position: np.ndarray, off: np.ndarray, diagonal: np.ndarray
+) -> np.ndarray:
+    """The Cholesky factor as scipy's banded solvers take it; NaN if there is none."""
+    band = _in_band(edges, position, off, diagonal)
+    try:
+        return cholesky_banded(band, overwrite_ab=True, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return np.full_like(band, np.nan)
 
 
 def _in_band(
