@@ -269,6 +269,17 @@ def test_annealing_finds_log_z_of_the_torus():
     assert z.upper - z.lower < 0.2
 
 
+def test_a_label_without_probability_is_not_drawn(monkeypatch):
+    """By the largest uniform number there is, whatever rounding does to sums of probabilities."""
+    field = np.random.default_rng(0).normal(size=(40, 40, 3))
+    field[..., 2] = -500
+    model = ex.Potts((40, 40), 3, coupling=0.3, field=field)
+    x = model.space.draw(ex.key(0))
+    largest = np.float32(1 - 2**-23)
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, largest))
+    assert int(jnp.max(model.sweep(x, ex.key(1)))) == 1
+
+
 SIDE_BY_SIDE = {
     "ising": lambda: registry.GRAPHS["ising on a graph"](),
     "hub": lambda: ex.Ising([(0, i) for i in range(1, 20)], 0.3, np.linspace(-1, 1, 20)),

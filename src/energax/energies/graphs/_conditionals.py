@@ -1,5 +1,6 @@
 """What the factors around a variable say of each of its states, given the others."""
 
+from itertools import accumulate
 from typing import Any
 
 import jax.numpy as jnp
@@ -76,16 +77,25 @@ def draw_states(energies: Float[Array, "states *rows"], uniform: Any) -> Int[Arr
 
     A state of energy `+inf` is never drawn, unless there is no other.
     """
-    weights = jnp.exp(jnp.min(energies, 0, keepdims=True) - energies)
-    sums = [weights[0]]
-    for state in range(1, len(energies)):  # in order: nothing added leaves a sum as it was
-        sums.append(sums[-1] + weights[state])
+    least = jnp.min(energies, 0)
+    weights = [jnp.exp(least - each) for each in energies]
+    last = jnp.zeros(energies.shape[1:], jnp.int32)
+    for state, weight in enumerate(weights):
+        last = jnp.where(weight > 0, state, last)
+    return jnp.minimum(draw_by_weight(weights, uniform), last)
+
+
+def draw_by_weight(weights: list[Float[Array, "*rows"]], uniform: Any) -> Int[Array, "*rows"]:
+    """A state of each row, with probability proportional to its weight, from one uniform number.
+
+    A state of weight 0 is not drawn where another has some.
+    """
+    # One array a state, added up in turn: XLA joins it all into one loop, which it would not do
+    # with a cumulative sum along an axis, and nothing added leaves a sum as it was.
+    sums = list(accumulate(weights))
     drawn = jnp.zeros(sums[0].shape, jnp.int32)
     for below in sums[:-1]:
         # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
         edge = below / sums[-1] - jnp.finfo(below.dtype).eps / 2
         drawn = drawn + jnp.where(uniform < edge, 0, 1).astype(jnp.int32)
-    last = jnp.zeros_like(drawn)
-    for state in range(1, len(energies)):
-        last = jnp.where(weights[state] > 0, state, last)
-    return jnp.minimum(drawn, last)
+    return drawn

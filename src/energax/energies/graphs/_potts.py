@@ -11,6 +11,7 @@ from energax.energies._base import AbstractBlocked
 from energax.energies._parameters import finite_array, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
+from energax.energies.graphs._conditionals import draw_by_weight
 from energax.energies.graphs._couplings import coupled, scaled_by, summed
 from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
@@ -104,18 +105,8 @@ def _log_odds(total: Array) -> Array:
 
 def _picked(log_odds: Array, uniform: Any) -> Array:
     """Labels given their log-probabilities, up to a constant, along the first axis."""
-    # One array a label, added up in turn: XLA joins it all into one loop, which it would not do
-    # with a cumulative sum along an axis.
     top = jnp.max(log_odds, 0)
-    weights = [jnp.exp(each - top) for each in log_odds]
-    total = sum(weights[1:], weights[0])
-    label, below = jnp.zeros(top.shape, jnp.int32), jnp.zeros_like(top)
-    for weight in weights[:-1]:
-        below = below + weight / total
-        # A uniform number counts as the middle of its interval, as in `energax.random.bernoulli`.
-        passed = uniform < below - jnp.finfo(top.dtype).eps / 2
-        label = label + jnp.where(passed, 0, 1).astype(label.dtype)
-    return label
+    return draw_by_weight([jnp.exp(each - top) for each in log_odds], uniform)
 
 
 def _product(a: Potts, b: Potts) -> Potts | None:
