@@ -4,12 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from energax_runs import advanced
 from keys import keys_from
 from network import SIZES, layers
 from serving import Tasks, serve
 
 import energax as ex
-from energax.sampling import run_chains
 
 
 def make_tasks(settings: dict) -> Tasks:
@@ -25,16 +25,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     def run(steps: int) -> dict:
         nonlocal x
-        ran = run_chains(
-            model,
-            kernel,
-            x,
-            next(keys),
-            n_draws=1,
-            warmup=jnp.asarray(0, jnp.int32),
-            thin=jnp.asarray(steps, jnp.int32),
-        )
-        x = jax.block_until_ready(ran.kept[:, -1])
+        x, ran = advanced(model, kernel, x, next(keys), steps)
         return {"energy": ran.energy[:, -1], "moved": ran.acceptance}
 
     return {"run": run}

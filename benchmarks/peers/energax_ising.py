@@ -5,13 +5,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from energax_runs import advanced
 from ising_graph import correlation_of, read_graph
 from keys import keys_from
 from serving import Tasks, serve
 
 import energax as ex
 from energax import kernels
-from energax.sampling import run_chains
 
 
 def make_tasks(settings: dict) -> Tasks:
@@ -36,16 +36,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     def sweep(steps: int) -> None:
         nonlocal x
-        run = run_chains(
-            model,
-            kernel,
-            x,
-            next(keys),
-            n_draws=1,
-            warmup=jnp.asarray(0, jnp.int32),
-            thin=jnp.asarray(steps, jnp.int32),
-        )
-        x = jax.block_until_ready(run.kept[:, -1])
+        x, _ = advanced(model, kernel, x, next(keys), steps)
 
     def correlation(rounds: int) -> dict:
         seen = []

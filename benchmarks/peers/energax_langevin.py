@@ -1,14 +1,13 @@
 """energax's unadjusted Langevin, all chains and steps in its own compiled run."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from energax_runs import advanced
 from keys import keys_from
 from serving import Tasks, serve
 from targets import double_well
 
 import energax as ex
-from energax.sampling import run_chains
 
 
 def make_tasks(settings: dict) -> Tasks:
@@ -18,16 +17,7 @@ def make_tasks(settings: dict) -> Tasks:
     keys = keys_from(ex.key(0))
 
     def run(steps: int) -> dict:
-        run = run_chains(
-            model,
-            kernel,
-            x,
-            next(keys),
-            n_draws=1,
-            warmup=jnp.asarray(0, jnp.int32),
-            thin=jnp.asarray(steps, jnp.int32),
-        )
-        return {"x": jax.block_until_ready(run.kept[:, -1])}
+        return {"x": advanced(model, kernel, x, next(keys), steps)[0]}
 
     return {"run": run}
 

@@ -1,12 +1,11 @@
 """energax's block Gibbs sampling of an RBM."""
 
-import jax
 import jax.numpy as jnp
+from energax_runs import advanced
 from keys import keys_from
 from serving import Tasks, load_rows, serve
 
 import energax as ex
-from energax.sampling import run_chains
 
 
 def make_tasks(settings: dict) -> Tasks:
@@ -17,16 +16,7 @@ def make_tasks(settings: dict) -> Tasks:
 
     def gibbs(steps: int) -> None:
         nonlocal x
-        run = run_chains(
-            rbm,
-            kernel,
-            x,
-            next(keys),
-            n_draws=1,
-            warmup=jnp.asarray(0, jnp.int32),
-            thin=jnp.asarray(steps, jnp.int32),
-        )
-        x = jax.block_until_ready(run.kept[:, -1])
+        x, _ = advanced(rbm, kernel, x, next(keys), steps)
 
     return {"gibbs": gibbs}
 
