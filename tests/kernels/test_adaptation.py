@@ -4,16 +4,15 @@ The statistical tests here compare 3 times 6 variances; right kernels fail one, 
 with a chance below 1e-4.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from warming_up import warmed_up
 
 import energax as ex
 from energax.diagnostics import convergence
-from energax.kernels import start_chains, step_chains, tune_chains
 
 SCALES = np.array([0.01, 0.1, 1.0, 3.0, 10.0, 300.0])
 GAUSSIAN = ex.NeuralEnergy(
@@ -24,17 +23,8 @@ KERNELS = {"mala": ex.MALA, "hmc": ex.HMC, "nuts": lambda step, **k: ex.NUTS(ste
 every = pytest.mark.parametrize("name", KERNELS)
 
 
-@eqx.filter_jit
 def _tune(energy, kernel, x, n_steps, key, n_after: int = 1):
-    key_init, key_tune, key_run = jax.random.split(key, 3)
-    chains = start_chains(energy, kernel, x, key_init)
-    kernel, chains = tune_chains(energy, kernel, chains, n_steps, key_tune)
-
-    def body(chains, key):
-        chains, info = step_chains(energy, kernel, chains, key)
-        return chains, (chains.x, info)
-
-    _, (x, info) = jax.lax.scan(body, chains, jax.random.split(key_run, n_after))
+    kernel, _, (x, info) = warmed_up(energy, kernel, x, n_steps, key, n_after)
     return kernel, jnp.swapaxes(x, 0, 1), info
 
 
@@ -64,13 +54,13 @@ def test_another_number_of_steps_compiles_nothing_and_none_tunes_nothing():
     x = jnp.ones((4, 6))
     _tune(GAUSSIAN, kernel, x, jnp.int32(30), ex.key(0))
     with jax.log_compiles(False), jax.check_tracer_leaks(False):
-        compiled = _tune._cached._cache_size()
+        compiled = warmed_up._cached._cache_size()
         same, _, _ = _tune(GAUSSIAN, kernel, x, jnp.int32(0), ex.key(0))
         for n_steps in (1, 2, 7, 12):
             few, _, _ = _tune(GAUSSIAN, kernel, x, jnp.int32(n_steps), ex.key(0))
             assert 1e-3 < float(few.step_size) < 1e3
             assert bool(((few.inverse_mass > 1e-6) & (few.inverse_mass < 1e6)).all())
-        assert _tune._cached._cache_size() == compiled
+        assert warmed_up._cached._cache_size() == compiled
     assert float(same.step_size) == pytest.approx(0.3)
     np.testing.assert_array_equal(same.inverse_mass, 1.0)
     assert jax.tree.structure(same) == jax.tree.structure(kernel)
@@ -122,8 +112,8 @@ def test_in_double_precision_with_settings_in_single(name):
     kernel = KERNELS[name](0.1)
     with jax.enable_x64(True):
         energy = ex.NeuralEnergy(lambda x: -jnp.sum(x**4), ex.Real(2))
+        plain = warmed_up.__wrapped__
         states, info = jax.eval_shape(
-            lambda key: _tune.__wrapped__(energy, kernel, jnp.ones((4, 2)), jnp.int32(9), key)[1:],
-            ex.key(0),
+            lambda key: plain(energy, kernel, jnp.ones((4, 2)), jnp.int32(9), key)[2], ex.key(0)
         )
         assert states.dtype == info.energy.dtype == info.acceptance.dtype == jnp.float64

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from enumerated_moves import moves
 from scipy import stats
+from warming_up import warmed_up
 
 import energax as ex
 import registry
-from energax.kernels import start_chains, step_chains, tune_chains
 from energax.spaces import Clamped
 
 ALARM = 1e-4 / 4
@@ -24,19 +24,10 @@ CENTRES = np.array([-2.0, 0.0, 3.0])
 MLP = eqx.nn.MLP(64, "scalar", 32, 1, key=ex.key(4))
 
 
-@eqx.filter_jit
 def _tune(energy, kernel, x, n_steps, key, n_after: int = 1):
     """The kernel after a warm-up, the chains after more steps, and the acceptance in these."""
-    key_init, key_tune, key_run = jax.random.split(key, 3)
-    chains = start_chains(energy, kernel, x, key_init)
-    kernel, chains = tune_chains(energy, kernel, chains, n_steps, key_tune)
-
-    def body(chains, key):
-        chains, info = step_chains(energy, kernel, chains, key)
-        return chains, info.acceptance
-
-    chains, acceptance = jax.lax.scan(body, chains, jax.random.split(key_run, n_after))
-    return kernel, chains, acceptance
+    kernel, chains, (_, info) = warmed_up(energy, kernel, x, n_steps, key, n_after)
+    return kernel, chains, info.acceptance
 
 
 def _starts(energy, n: int = 16):
@@ -335,8 +326,8 @@ def test_in_double_precision_with_settings_in_single(kernel):
     with jax.enable_x64(True):
         space = ex.Real(2) if isinstance(kernel, ex.RandomWalkMetropolis) else ex.Binary(2)
         energy = ex.NeuralEnergy(lambda x: -jnp.sum(x**4), space)
-        chains, seen = jax.eval_shape(
-            lambda key: _tune.__wrapped__(energy, kernel, jnp.ones((4, 2)), jnp.int32(9), key)[1:],
-            ex.key(0),
+        plain = warmed_up.__wrapped__
+        chains, (_, info) = jax.eval_shape(
+            lambda key: plain(energy, kernel, jnp.ones((4, 2)), jnp.int32(9), key)[1:], ex.key(0)
         )
-        assert chains.x.dtype == chains.energy.dtype == seen.dtype == jnp.float64
+        assert chains.x.dtype == chains.energy.dtype == info.acceptance.dtype == jnp.float64

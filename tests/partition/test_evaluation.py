@@ -85,7 +85,7 @@ def test_samples_are_chains_from_base_draws(machine):
 def test_ctrl_c_in_the_samples_ends_the_evaluation(machine, monkeypatch):
     def stopped(*arguments, **settings):
         draws = ex.sample(*arguments, **settings)
-        return dataclasses.replace(draws, n_asked=draws.n + 1)
+        return dataclasses.replace(draws, stopped=True)
 
     monkeypatch.setattr(_evaluation, "sample", stopped)
     rbm, train, test, _ = machine

@@ -2,42 +2,18 @@
 
 import signal
 import threading
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counter, Still
 
 import energax as ex
 import registry
-from energax.kernels import AbstractKernel, AbstractKernelState, Info
 from energax.sampling import Histogram, Last, Mean, run_chains
 from energax.sampling import _in_chunks as in_chunks
 from energax.sampling._in_chunks import CHUNK_SECONDS, next_size
-
-
-class CountState(AbstractKernelState):
-    x: Any
-
-
-class Counter(AbstractKernel):
-    """Adds one a step, so that a draw says after how many steps it was kept."""
-
-    is_exact = False
-    traced = []  # noqa: RUF012
-
-    def init(self, energy, x, key) -> Any:
-        return CountState(x)
-
-    def step(self, energy, state, key) -> Any:
-        self.traced.append(1)
-        x = state.x + 1
-        return CountState(x), Info(x / 1000, energy.energy(x))
-
-    def refresh(self, energy, state) -> Any:
-        return state
-
 
 LINE = ex.NeuralEnergy(lambda x: -(x**2), ex.Real())
 COUNTER = Counter()
@@ -246,22 +222,6 @@ def test_a_run_in_another_thread(chunks_of):
     thread.start()
     thread.join()
     np.testing.assert_array_equal(found[0].x, _count().x)
-
-
-class Still(AbstractKernel):
-    """Never moves: its states are the arrays it was given."""
-
-    is_exact = True
-
-    def init(self, energy, x, key) -> Any:
-        return CountState(x)
-
-    def step(self, energy, state, key) -> Any:
-        value = energy.energy(state.x)
-        return state, Info(jnp.ones_like(value), value)
-
-    def refresh(self, energy, state) -> Any:
-        return state
 
 
 def test_what_was_given_is_not_used_up(chunks_of):

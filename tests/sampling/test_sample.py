@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counter, CountState, Still
 from scipy import stats
 
 import energax as ex
@@ -18,8 +19,6 @@ import registry
 from energax.diagnostics import mean_and_error
 from energax.kernels import (
     AbstractEnsembleKernel,
-    AbstractKernel,
-    AbstractKernelState,
     AbstractTunableKernel,
     Info,
 )
@@ -28,44 +27,6 @@ from oracles import refused
 
 ALARM = 1e-4
 N_TESTS = 30  # p-values asked in this file, rounded up
-
-
-class CountState(AbstractKernelState):
-    x: Any
-
-
-class Counter(AbstractKernel):
-    """Adds one a step, so that a draw says after how many steps it was kept."""
-
-    is_exact: ClassVar[bool] = False
-    traced: ClassVar[list] = []
-
-    def init(self, energy, x, key) -> Any:
-        return CountState(x)
-
-    def step(self, energy, state, key) -> Any:
-        self.traced.append(1)
-        x = jax.tree.map(lambda leaf: leaf + 1, state.x)
-        return CountState(x), Info(x / 1000, energy.energy(x))
-
-    def refresh(self, energy, state) -> Any:
-        return state
-
-
-class Still(AbstractKernel):
-    """Never moves."""
-
-    is_exact: ClassVar[bool] = True
-
-    def init(self, energy, x, key) -> Any:
-        return CountState(x)
-
-    def step(self, energy, state, key) -> Any:
-        value = energy.energy(state.x)
-        return state, Info(jnp.ones_like(value), value)
-
-    def refresh(self, energy, state) -> Any:
-        return state
 
 
 LINE = ex.NeuralEnergy(lambda x: -(x**2), ex.Real())

@@ -30,7 +30,7 @@ class AbstractFlipState(AbstractTermsState):
 
 
 class FlipState(AbstractFlipState):
-    """Just that."""
+    """What a kernel keeps that needs no more."""
 
     x: Array
     energy: Float[Array, ""]
@@ -51,14 +51,16 @@ class AbstractFlipKernel(AbstractKernel):
         """The state at x: one evaluation of the energy with its gradient."""
         return flip_state(energy, x, doubt)
 
-    def init(
-        self, energy: AbstractEnergy, x: Array, key: Key[Array, ""] | None
-    ) -> AbstractFlipState:
-        x = energy.space.clamp(x)
-        return self.state_at(energy, x, counted(energy, x, jnp.zeros((), x.dtype)))
+    def init(self, energy: AbstractEnergy, x: Array, key: Key[Array, ""]) -> AbstractFlipState:
+        return self._looked_at(energy, x)
 
     def refresh(self, energy: AbstractEnergy, state: AbstractFlipState) -> AbstractFlipState:
-        return self.init(energy, state.x, None)
+        return self._looked_at(energy, state.x)
+
+    def _looked_at(self, energy: AbstractEnergy, x: Array) -> AbstractFlipState:
+        """The state at x, of which it is not known whether it is one of the space."""
+        x = energy.space.clamp(x)
+        return self.state_at(energy, x, counted(energy, x, jnp.zeros((), x.dtype)))
 
     def energy_at(self, energy: AbstractEnergy, state: AbstractFlipState) -> Float[Array, ""]:
         return state.energy

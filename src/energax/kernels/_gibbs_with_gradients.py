@@ -16,7 +16,7 @@ from energax.kernels._flips import (
     flipped,
     may_flip,
 )
-from energax.random import Choices, choices, choose, log_normaliser
+from energax.random import Choices, choices, choose
 from energax.spaces import AbstractSpace
 
 
@@ -79,8 +79,8 @@ class GibbsWithGradients(AbstractFlipKernel):
             chosen &= free  # of no free entry the first is drawn, and stays
         y = jnp.where(chosen.reshape(state.x.shape), flipped(energy.space, state.x), state.x)
         new = self.state_at(energy, y, state.doubt)
-        log_back = _logits(energy.space, new.gains)[site] - log_normaliser(new.choices)
-        log_there = there[site] - log_normaliser(state.choices)
+        log_back = _logits(energy.space, new.gains)[site] - new.choices.log_normaliser
+        log_there = there[site] - state.choices.log_normaliser
         # Both are impossible only where nothing is free: x proposes itself.
         log_ratio = jnp.where(jnp.isnan(log_back - log_there), 0.0, log_back - log_there)
         return accept_or_stay(state, new, log_ratio, key_accept)

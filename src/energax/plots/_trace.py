@@ -101,4 +101,5 @@ def _values(draws: Draws, coordinate: int | tuple[int, ...] | None) -> tuple[np.
     )
     if not inside:
         raise ValueError(f"coordinate must be an index into shape {shape}, got {coordinate!r}")
-    return x[(slice(None), slice(None), *index)], f"x[{', '.join(map(str, index))}]"
+    name = f"x[{', '.join(map(str, index))}]" if index else "x"
+    return x[(slice(None), slice(None), *index)], name

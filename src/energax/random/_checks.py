@@ -18,14 +18,14 @@ def as_key(key: Any) -> Key[Array, ""]:
     return key
 
 
-TRACED = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1
 """The largest count that a compiled program may be given: its integers have 32 bits."""
 
 
 def as_count(value: Any, name: str, *, least: int = 1, most: int | None = None) -> int:
     """A Python integer of at least `least` and at most `most`, or a `ValueError` that names it.
 
-    A count that a compiled program is given is at most `TRACED`.
+    A count that a compiled program is given is at most `LARGEST_COUNT`.
 
     An integer of NumPy becomes one of Python: equinox would take it for an array, and so for a
     number that a compiled program does not know.

@@ -28,17 +28,17 @@ class Choices(NamedTuple):
     sums: Float[Array, "*batch blocks"]
     """Sums of exp(logits - top) over blocks of neighbouring choices."""
 
+    @property
+    def log_normaliser(self) -> Float[Array, "*batch"]:
+        """log sum exp(logits)."""
+        return self.top[..., 0] + jnp.log(jnp.sum(self.sums, -1))
+
 
 def choices(logits: Float[Array, "*batch choices"]) -> Choices:
-    """What `choose` and `log_normaliser` need of logits, in one pass."""
+    """What `choose` needs of logits, in one pass over them."""
     top = jnp.max(logits, -1, keepdims=True)
     sums = jnp.sum(_in_blocks(jnp.exp(logits - top)), -1)
     return Choices(top, sums)
-
-
-def log_normaliser(made: Choices) -> Float[Array, "*batch"]:
-    """log sum exp(logits)."""
-    return made.top[..., 0] + jnp.log(jnp.sum(made.sums, -1))
 
 
 def categorical(
@@ -109,10 +109,15 @@ def _first_above(uniform: Any, sums: Array, total: Array, weights: Array) -> Int
 def normal(
     key: Key[Array, ""], shape: tuple[int, ...] = (), dtype: Any = float
 ) -> Float[Array, "..."]:
-    """Numbers from N(0, 1), independently.
+    """Numbers from N(0, 1), independently, of the given shape; of JAX's default floats unless
+    another `dtype` is given.
 
-    In float32 at half of what `jax.random.normal` costs on a CPU, and out to 6.3 where that ends at
-    5.4: 31 bits pick a quantile, met to 2e-6, and one the sign. Other dtypes are left to JAX.
+    In float32 at some 55% of what `jax.random.normal` costs on a CPU (`benchmarks/random_rate.py`),
+    and out to 6.3 where that ends at 5.4: 31 bits pick a quantile, met to 2e-6, and one the sign.
+    Other dtypes are left to JAX.
+
+    The variable that the quantile is a function of is that of M. Giles, "Approximating the erfinv
+    function" (2010).
     """
     dtype = jax.dtypes.canonicalize_dtype(dtype)
     if dtype != jnp.float32:

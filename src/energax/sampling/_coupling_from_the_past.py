@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int, Key
 from energax.energies import AbstractBlocked, AbstractEnergy, Ising, unfreeze
 from energax.energies.algebra import ConditionedBlocked
 from energax.energies.graphs import Lattice
-from energax.random import TRACED, as_count, as_key
+from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._draws import Draws
 from energax.spaces import State
 
@@ -53,7 +53,8 @@ def coupling_from_the_past(
         raise ValueError(f"expected an energy, got {type(energy).__name__}")
     model = _attractive(unfreeze(energy))
     n = as_count(n, "n")
-    max_sweeps = as_count(max_sweeps, "max_sweeps", most=TRACED // 2)  # twice as many are counted
+    # Twice as many are counted.
+    max_sweeps = as_count(max_sweeps, "max_sweeps", most=LARGEST_COUNT // 2)
     keys = jax.random.split(as_key(key), n)
     x, found, energies = _from_the_past(model, keys, jnp.asarray(max_sweeps, jnp.int32))
     unfinished = int(np.sum(~np.asarray(found)))

@@ -71,6 +71,8 @@ class Histogram(AbstractCollector):
     - `function`: one state to an array or a tree of arrays of real numbers; x itself if `None`.
     - `edges`: of the bins, finite and increasing, at least two. They are compared in the precision
       of JAX's floats.
+
+    **Raises:** `ValueError` for a function that is none, or edges that are not as said.
     """
 
     function: Callable[[State], Any] | None

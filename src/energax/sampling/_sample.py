@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies import AbstractEnergy, AbstractTractable, check_energy, unfreeze
 from energax.exact import draw_enumerated
 from energax.kernels import AbstractEnsembleKernel, AbstractKernel
-from energax.random import TRACED, as_count, as_key
+from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._collect import AbstractCollector, Collect, as_collect, outputs_of
 from energax.sampling._default_kernel import default_kernel
 from energax.sampling._draws import Draws
@@ -82,8 +82,8 @@ def sample(
     if not isinstance(energy, AbstractEnergy):
         raise ValueError(f"sample needs an energy, got {type(energy).__name__}")
     n, chains = as_count(n, "n"), as_count(chains, "chains")
-    warmup = as_count(warmup, "warmup", least=0, most=TRACED)
-    thin = as_count(thin, "thin", most=TRACED)
+    warmup = as_count(warmup, "warmup", least=0, most=LARGEST_COUNT)
+    thin = as_count(thin, "thin", most=LARGEST_COUNT)
     key = as_key(key)
     check_energy(energy)
     collect = as_collect(collect, energy.space)
@@ -98,7 +98,7 @@ def sample(
     kernel.check(energy)
     if not isinstance(kernel, AbstractEnsembleKernel):  # which may take some numbers only
         chains = min(chains, n)
-    n_draws = as_count(-(-n // chains), "n / chains", most=TRACED)
+    n_draws = as_count(-(-n // chains), "n / chains", most=LARGEST_COUNT)
     key_start, key_run = jax.random.split(key)
     run, done, stopped = run_in_chunks(
         energy,

@@ -19,7 +19,7 @@ from energax.kernels import (
     step_chains,
 )
 from energax.kernels._tuning import AbstractStepwiseTunableKernel, learning_step
-from energax.random import TRACED, as_count, as_key
+from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._default_kernel import default_kernel
 from energax.sampling._draws import Draws, listed
 from energax.sampling._sample import start_states
@@ -105,7 +105,7 @@ def simulated_annealing(
         raise ValueError(f"simulated_annealing needs an energy, got {type(energy).__name__}")
     key = as_key(key)
     check_energy(energy)
-    chains, steps = as_count(chains, "chains"), as_count(steps, "steps", most=TRACED)
+    chains, steps = as_count(chains, "chains"), as_count(steps, "steps", most=LARGEST_COUNT)
     schedule = _schedule(betas)
     model = temper(energy, float(schedule[0]))
     kernel = default_kernel(model) if kernel is None else kernel

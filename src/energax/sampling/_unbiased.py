@@ -30,7 +30,7 @@ from energax.kernels import (
     have_met,
     step_coupled,
 )
-from energax.random import TRACED, as_count, as_key
+from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._collect import tried
 from energax.sampling._default_kernel import default_kernel
 from energax.spaces import Clamped, State, float_dtype
@@ -175,10 +175,10 @@ def unbiased(
     key = as_key(key)
     check_level(level)
     check_energy(energy)
-    k, lag = as_count(k, "k", least=0), as_count(lag, "lag", most=TRACED - 1)
-    m = as_count(m, "m", least=k, most=TRACED - 1)
+    k, lag = as_count(k, "k", least=0), as_count(lag, "lag", most=LARGEST_COUNT - 1)
+    m = as_count(m, "m", least=k, most=LARGEST_COUNT - 1)
     replicates = as_count(replicates, "replicates", least=2)
-    max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1, most=TRACED)
+    max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1, most=LARGEST_COUNT)
     kernel = _meeting_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")

@@ -59,7 +59,17 @@ class Softmax(AbstractNormalised):
 
 
 class ConditionedSoftmax(AbstractNormalised):
-    """Independent labels of which some are observed: a normalised model of the others."""
+    """Independent labels of which some are observed: a normalised model of the others.
+
+    Made by `ex.condition`, which adds what the observed ones count.
+
+    **Arguments:**
+
+    - `softmax`: of all labels.
+    - `values`: the observed labels, shape `(*shape,)`; what stands where `mask` is false is not
+      looked at.
+    - `mask`: where a label is observed, of the same shape.
+    """
 
     softmax: Softmax
     values: Int[Array, "*shape"]
