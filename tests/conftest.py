@@ -1,14 +1,33 @@
-"""Strictness for every test: no silent broadcasting of ranks, no silent promotion of dtypes."""
+"""Strictness for every test: no silent broadcasting of ranks, no silent promotion of dtypes.
+
+And room for the compiled programs of all of them.
+"""
+
+import gc
+from pathlib import Path
 
 import jax
 import jaxtyping
 import pytest
+
+MAPS, MANY = Path("/proc/self/maps"), 25_000
+"""A compiled program is some three areas of memory, of which Linux gives a process 65,530. Thousands
+of tests use them up, and the next program to be compiled is then a segmentation fault."""
 
 
 @pytest.fixture(autouse=True)
 def strict():
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """Forgets compiled programs between files of tests, once there are many."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
