@@ -11,8 +11,8 @@ import jaxtyping
 import pytest
 
 MAPS, MANY = Path("/proc/self/maps"), 25_000
-"""A compiled program is some three areas of memory, of which Linux gives a process 65,530. Thousands
-of tests use them up, and the next program to be compiled is then a segmentation fault."""
+"""A compiled program is some three areas of memory, of which Linux gives a process 65,530. Tests by
+the thousand use them up, and the next program to be compiled is then a segmentation fault."""
 
 
 @pytest.fixture(autouse=True)
