@@ -4,6 +4,7 @@ While `step` is traced, the functions of `jax.random` it draws with are replaced
 which outcome to return and note its probability: a choice among n has n outcomes, and a uniform
 number, which a kernel only ever compares with a probability, has two, below it and not. Running
 the step over every list of outcomes gives P exactly, and nothing of the kernel is written again.
+Of an ensemble kernel one chain is followed; of a ladder of replicas, all rungs at once.
 """
 
 import contextlib
@@ -17,10 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from whole_ladder import Rungs, WholeLadder, whole
 
 import energax as ex
 import oracles
 import registry
+from energax.kernels import AbstractEnsembleKernel, _packed_gibbs
+from energax.kernels._packed_gibbs import PackedState
 from energax.spaces import Clamped
 
 MOST_OUTCOMES = 2**12
@@ -152,8 +156,24 @@ def _unrolled_loop(lower, upper, body, init, **kwargs):
     return init
 
 
+def _one_after_the_other(f, *vmap_arguments, **keywords):
+    """`jax.vmap` as a loop, so that every replica's draws are enumerated on their own."""
+
+    def looped(*given):
+        n = len(jax.tree.leaves(given)[0])
+        rows = [f(*jax.tree.map(lambda leaf: leaf[i], given)) for i in range(n)]  # noqa: B023
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+    return looped
+
+
 @contextlib.contextmanager
-def _played(tape: _Tape):
+def _played(tape: _Tape, n_bits: int, alone: bool):
+    """With draws answered by the tape.
+
+    `n_bits` are in use of each packed word; `alone` are the draws of rows that step side by side.
+    """
+
     def uniform(key, shape=(), dtype=None):
         return _Uniform(tape, tuple(shape))
 
@@ -165,6 +185,12 @@ def _played(tape: _Tape):
         assert shape == ()
         return (2 * tape.choice(2) - 1).astype(dtype)
 
+    def toss(key, masks, probability):
+        bits = jnp.arange(n_bits, dtype=jnp.uint32).reshape(-1, *[1] * masks[0].ndim)
+        ones = jnp.stack([(mask[None] >> bits) & 1 for mask in masks]).astype(probability.dtype)
+        coins = tape.coins(jnp.tensordot(probability, ones, 1)).astype(jnp.uint32)
+        return jnp.sum(coins << bits, 0, jnp.uint32)
+
     def refused(*args, **kwargs):
         raise NotEnumerated("a draw of another kind")
 
@@ -175,12 +201,17 @@ def _played(tape: _Tape):
         mock.patch.multiple(jax.random, **replaced, **dict.fromkeys(others, refused)),
         mock.patch.multiple(jax.lax, **loops),
         mock.patch.object(jax.custom_batching, "custom_vmap", _OneChain),
+        mock.patch.object(_packed_gibbs, "toss", toss),
+        mock.patch.object(jax, "vmap", _one_after_the_other if alone else jax.vmap),
     ):
         yield
 
 
 def states_of(space) -> list:
     """`oracles.states`, with the held entries of a clamped space where they are held."""
+    if isinstance(space, Rungs):
+        every = itertools.product(states_of(space.space), repeat=space.n)
+        return [stack(list(each)) for each in every]
     if not isinstance(space, Clamped):
         return oracles.states(space)
     held, values = np.asarray(space.mask), np.asarray(space.values)
@@ -226,14 +257,17 @@ def moves(kernel, energy, *, start=None, states: list | None = None) -> Moves:
     start = start or (lambda x, key: kernel.init(energy, x, key))
     states = states_of(energy.space) if states is None else states
     table = stack(states)
+    ensemble = isinstance(kernel, AbstractEnsembleKernel)
 
     def one(x, answers):
         tape = _Tape(answers)
-        state = start(x, key)
-        with _played(tape):
+        state = start(jax.tree.map(lambda leaf: leaf[None], x) if ensemble else x, key)
+        n_bits = state.packing.n_strips if isinstance(state, PackedState) else 0
+        with _played(tape, n_bits, alone=isinstance(kernel, WholeLadder)):
             new, info = kernel.step(energy, state, key)
         sizes.append(tape.sizes)
-        return new.x, tape.probability, info
+        x, info = (new.x, info) if not ensemble else jax.tree.map(lambda a: a[0], (new.x, info))
+        return x, tape.probability, info
 
     sizes: list[list[int]] = []
     jax.eval_shape(lambda x: one(x, None), states[0])
@@ -289,7 +323,7 @@ def pairs() -> list[tuple[str, str]]:
 def _registered(kernel_name: str, energy_name: str) -> Moves | None:
     with jax.enable_x64(True), contextlib.suppress(NotEnumerated):
         energy = registry.DISCRETE[energy_name]()
-        return moves(registry.KERNELS[kernel_name](energy), energy)
+        return moves(*whole(registry.KERNELS[kernel_name](energy), energy))
 
 
 def registered(kernel_name: str, energy_name: str) -> Moves:

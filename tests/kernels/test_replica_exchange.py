@@ -1,7 +1,6 @@
 """Replica exchange: the product of all rungs is invariant, swaps alternate, failures show."""
 
 from typing import Any, ClassVar
-from unittest import mock
 
 import equinox as eqx
 import jax
@@ -9,73 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from enumerated_moves import index, moves, stack, states_of, target
+from whole_ladder import Together, WholeLadder, rungs
 
 import energax as ex
 import oracles
 import registry
-from energax.energies import temper
 from energax.kernels import (
-    AbstractKernel,
-    AbstractKernelState,
     AbstractTunableKernel,
     ReplicaExchange,
     ladder_report,
     start_chains,
     step_chains,
     tune_chains,
+    walk,
 )
 from energax.kernels._ladder import equalised
 from energax.sampling import walk_chains
-
-
-def _one_after_the_other(f, *vmap_arguments, **keywords):
-    """`jax.vmap` as a loop, so that every replica's draws are enumerated on their own."""
-
-    def looped(*given):
-        n = len(jax.tree.leaves(given)[0])
-        rows = [f(*jax.tree.map(lambda leaf: leaf[i], given)) for i in range(n)]  # noqa: B023
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
-
-    return looped
-
-
-class _WholeLadder(AbstractKernel):
-    """`ReplicaExchange` with the states of all rungs, from hot to cold, as its x."""
-
-    exchange: ReplicaExchange
-    energy: ex.AbstractEnergy
-    level: tuple[int, ...] = eqx.field(static=True)
-    odd: bool = eqx.field(static=True)
-
-    is_exact: ClassVar[bool] = True
-
-    def init(self, energy, x, key) -> Any:
-        level = jnp.asarray(self.level)
-        start = self.exchange.init(self.energy, x[0], key)
-        start = eqx.tree_at(lambda s: (s.level, s.odd), start, (level, jnp.asarray(self.odd)))
-        replicas = eqx.tree_at(lambda r: r.x, start.replicas, x[level])
-        start = eqx.tree_at(lambda s: s.replicas, start, replicas)
-        return self.exchange.refresh(self.energy, start)
-
-    def step(self, energy, state, key) -> Any:
-        with mock.patch.object(jax, "vmap", _one_after_the_other):
-            new, info = self.exchange.step(self.energy, state, key)
-        return _Rungs(new.replicas.x[jnp.argsort(new.level)], new), info
-
-    def refresh(self, energy, state) -> Any:
-        return state
-
-
-class _Rungs(AbstractKernelState):
-    x: Any
-    state: Any
-
-
-def _together(exchange: ReplicaExchange, energy) -> ex.AbstractEnergy:
-    """The energy of all rungs at once."""
-    rungs = [exchange._at(energy, float(beta)) for beta in exchange.betas]
-    space = type(energy.space)((len(rungs), *energy.space.shape))
-    return ex.NeuralEnergy(lambda x: -sum(rung.energy(x[i]) for i, rung in enumerate(rungs)), space)
 
 
 def _small_rbm() -> ex.RBM:
@@ -105,52 +53,39 @@ LADDERS = {
 @pytest.mark.parametrize("name", LADDERS)
 def test_the_product_of_all_rungs_is_a_fixed_point(name, odd, x64):
     exchange, energy = LADDERS[name]()
-    n = exchange.n_replicas
-    level = tuple(np.roll(np.arange(n), 1).tolist())
-    together = _together(exchange, energy)
-    made = moves(_WholeLadder(exchange, energy, level, odd), together)
+    level = tuple(np.roll(np.arange(exchange.n_replicas), 1).tolist())
+    made = moves(WholeLadder(exchange, level, odd), Together(exchange, energy))
     np.testing.assert_allclose(made.probability.sum(1), 1.0, atol=1e-12)
     p = made.target
     np.testing.assert_allclose(p @ made.matrix, p, rtol=0, atol=1e-12)
 
 
-class _Forgetful(ReplicaExchange):
-    """Leaves what replicas keep as it was on the rung they came from."""
+class _Forgetful(ex.RandomWalkMetropolis):
+    """Leaves what a replica keeps as it was on the rung it came from."""
 
-    def _each(self, method, energy, level, *given):
-        if len(given) == 1 and not jnp.issubdtype(
-            jax.tree.leaves(given)[0].dtype, jax.dtypes.prng_key
-        ):
-            return given[0]
-        return ReplicaExchange._each(self, method, energy, level, *given)
+    def retemper(self, energy, state) -> Any:
+        return state
 
 
 def _rungs_after(exchange, energy, n_steps: int, n_chains: int) -> np.ndarray:
     """p-values of each rung after steps from exact draws on all of them."""
+    together = Together(exchange, energy)
     table = stack(states_of(energy.space))
-    rungs = [exchange._at(energy, float(beta)) for beta in exchange.betas]
-    p = [target(rung) for rung in rungs]
+    p = [target(together.rung(i)) for i in range(exchange.n_replicas)]
     generator = np.random.default_rng(0)
     drawn = np.stack([generator.choice(len(q), n_chains, p=q) for q in p], 1)
 
+    ladder = WholeLadder(exchange, tuple(range(exchange.n_replicas)))
+
     @eqx.filter_jit
     def run(x, key):
-        states = start_chains(energy, exchange, x[:, 0], key)
-        replicas = eqx.tree_at(lambda r: r.x, states.replicas, x)
-        states = eqx.tree_at(lambda s: s.replicas, states, replicas)
-        states = jax.vmap(exchange.refresh, in_axes=(None, 0))(energy, states)
-        states = jax.lax.fori_loop(
-            0,
-            n_steps,
-            lambda i, s: step_chains(energy, exchange, s, jax.random.fold_in(key, i))[0],
-            states,
-        )
-        at = jnp.argsort(states.level, axis=1)
-        return jax.vmap(lambda x, at: x[at])(states.replicas.x, at), states
+        states = start_chains(together, ladder, x, key)
+        states = walk(together, ladder, states, n_steps, key)[0]
+        return states.x, states.state
 
     x, states = run(table[drawn], ex.key(1))
     np.testing.assert_array_equal(states.x, x[:, -1])
-    if not isinstance(exchange, _Forgetful):
+    if not isinstance(exchange.kernel, _Forgetful):
         expected = jax.jit(jax.vmap(energy.energy))(states.x)
         np.testing.assert_allclose(states.energy, expected, rtol=1e-5, atol=1e-5)
     counts = [np.bincount(index(table, x[:, i]), minlength=len(p[i])) for i in range(len(p))]
@@ -163,9 +98,8 @@ def test_every_rung_stays_in_its_own_distribution():
     betas = [0.1, 0.3, 0.6, 1.0]
     exchange = ReplicaExchange(ex.RandomWalkMetropolis(), betas)
     assert _rungs_after(exchange, energy, 6, 1 << 14).min() > 1e-5
-    assert (
-        _rungs_after(_Forgetful(ex.RandomWalkMetropolis(), betas), energy, 6, 1 << 14).min() < 1e-12
-    )
+    exchange = ReplicaExchange(_Forgetful(), betas)
+    assert _rungs_after(exchange, energy, 6, 1 << 14).min() < 1e-12
 
 
 def test_the_rungs_of_an_rbm_stay_in_their_own_distributions():
@@ -252,8 +186,8 @@ def test_round_trips_are_those_of_the_levels():
 
     state, levels = run(ex.key(0))
     trips = 0
-    for walk in np.asarray(levels).T:
-        ends = [level for level in walk if level in (0, 2)]
+    for one in np.asarray(levels).T:
+        ends = [level for level in one if level in (0, 2)]
         turns = [e for i, e in enumerate(ends) if i == 0 or e != ends[i - 1]]
         trips += max(turns[turns.index(2) :].count(2) - 1, 0) if 2 in turns else 0
     assert int(state.swaps.round_trips) - trips in (0, 1)  # the coldest replica begins at home
@@ -299,11 +233,7 @@ def test_a_kernel_that_tunes_itself_does_so_on_every_rung():
     tuned, states = run(ex.key(0))
     np.testing.assert_allclose(tuned.settings.step_size, betas**-0.5, rtol=0.25)
     np.testing.assert_array_equal(tuned.betas, exchange.betas)
-    x = np.asarray(
-        jax.jit(
-            lambda s: jax.vmap(lambda x, at: x[at])(s.replicas.x, jnp.argsort(s.level, axis=1))
-        )(states)
-    )
+    x = np.asarray(jax.jit(jax.vmap(rungs))(states))
     np.testing.assert_allclose(x.std(0), betas**-0.5, rtol=0.25)
 
 
@@ -324,18 +254,6 @@ def test_a_start_outside_the_support_is_left():
     walked = eqx.filter_jit(walk_chains)(energy, exchange, states, 50, ex.key(1))
     assert (walked.states.x > 0).all()
     assert np.isfinite(walked.energy).all()
-
-
-@pytest.mark.parametrize("name", LADDERS)
-def test_retempering_is_refreshing(name, x64):
-    exchange, energy = LADDERS[name]()
-    cold = temper(energy, 0.9) if name != "block gibbs" else energy
-    x = states_of(energy.space)[1]
-    state = exchange.init(energy, x, ex.key(0))
-    quick, slow = exchange.retemper(cold, state), exchange.refresh(cold, state)
-    for a, b in zip(jax.tree.leaves(quick), jax.tree.leaves(slow), strict=True):
-        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
-            np.testing.assert_allclose(a, b, rtol=1e-14)
 
 
 def test_it_is_as_exact_as_its_kernel():

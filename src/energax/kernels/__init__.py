@@ -35,6 +35,6 @@ from energax.kernels._metropolis import RandomWalkMetropolis as RandomWalkMetrop
 from energax.kernels._nuts import NUTS as NUTS
 from energax.kernels._packed_gibbs import PackedGibbs as PackedGibbs
 from energax.kernels._replica_exchange import ReplicaExchange as ReplicaExchange
-from energax.kernels._replica_exchange import ReplicaExchangeState as ReplicaExchangeState
+from energax.kernels._rungs import ReplicaExchangeState as ReplicaExchangeState
 from energax.kernels._swendsen_wang import SwendsenWang as SwendsenWang
 from energax.kernels._wolff import Wolff as Wolff

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from energax.energies._parameters import finite_array, is_traced
+
 _FEWEST_SWAPS = 0.1
 """Below this share of accepted swaps a rung is said to be too far from the next."""
 
@@ -76,6 +78,33 @@ def equalised(
     even = barrier[-1] * jnp.linspace(0.0, 1.0, betas.shape[0], dtype=betas.dtype)
     inner = jnp.interp(even[1:-1], barrier, betas)
     return jnp.concatenate([betas[:1], inner, betas[-1:]])
+
+
+def default_ladder(n: int, beta_min: Any, base: Any) -> np.ndarray:
+    """Inverse temperatures evenly in their logarithm, or from 0 evenly where there is a base."""
+    if base is not None:
+        return np.linspace(0.0, 1.0, n)
+    lowest = np.asarray(beta_min, float)
+    if lowest.shape != () or not 0 < lowest < 1:
+        raise ValueError(f"beta_min must be between 0 and 1, got {beta_min!r}")
+    return np.geomspace(lowest, 1.0, n)
+
+
+def as_ladder(betas: Any, base: Any) -> Array:
+    """Inverse temperatures that increase to 1, from 0 where there is a base."""
+    ladder = finite_array(betas, "betas")
+    if ladder.ndim != 1 or ladder.shape[0] < 2:
+        raise ValueError(f"betas must be a vector of at least 2 numbers, got shape {ladder.shape}")
+    if is_traced(ladder):
+        return ladder
+    values = np.asarray(ladder)
+    if not (np.diff(values) > 0).all() or values[-1] != 1:
+        raise ValueError("betas must increase, and end at 1")
+    if base is None and values[0] <= 0:
+        raise ValueError("betas must be positive: beta = 0 needs a base to draw from")
+    if base is not None and values[0] != 0:
+        raise ValueError(f"with a base betas must begin at 0, got {values[0]:g}")
+    return ladder
 
 
 @dataclass(frozen=True, eq=False)
