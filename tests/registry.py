@@ -85,11 +85,15 @@ GRAPHS = {
     "ising on open rows": lambda: ex.Ising(
         (2, 3), 0.5, jnp.linspace(-0.6, 0.8, 6).reshape(2, 3), periodic=False
     ),
+    "ising on a square": lambda: ex.Ising((2, 2), 0.7, 0.1, periodic=False),
     "ising on an odd torus": lambda: ex.Ising((3, 3), 0.3, 0.1),
     "ising on a ring": lambda: ex.Ising(4, _normal(0, 4), _normal(1, 4)),
     "ising on a tube": lambda: ex.Ising((2, 4), _normal(2, 2, 2, 4), 0.2, periodic=(False, True)),
     "ising on a graph": lambda: ex.Ising(
         ex.Graph([(0, 1), (1, 2), (2, 0), (3, 2), (3, 4)], 6), _normal(3, 5), _normal(4, 6)
+    ),
+    "ferromagnet on a graph": lambda: ex.Ising(
+        ex.Graph([(0, 1), (1, 2), (2, 0)], 4), [0.5, 1.2, 0.0], [0.3, -0.5, 0.1, 0.4]
     ),
     "ising on a dense graph": lambda: ex.Ising(
         [(i, j) for i in range(5) for j in range(i)], _normal(7, 10), _normal(8, 5)
@@ -132,7 +136,7 @@ GRAPHS = {
     "conditioned path": lambda: ex.condition(
         ex.path(ex.Uniform(ex.Spin(4)), ex.Ising(4, 0.8, 0.3), 0.6),
         np.array([1, -1, 1, 1]),
-        np.array([False, True, False, False]),
+        np.array([True, True, False, False]),
     ),
     "uneven factor graph": lambda: ex.FactorGraph(
         3, [2, 3, 2], [ex.Factor((0, 1), _normal(17, 2, 3)), ex.Factor((2, 1), _normal(18, 2, 3))]
@@ -203,6 +207,12 @@ KERNELS = {
     "gibbs with gradients": lambda energy: ex.GibbsWithGradients(),
     "discrete langevin": lambda energy: ex.DiscreteLangevin(0.8),
     "alternating": _alternating,
+    "swendsen-wang": lambda energy: ex.SwendsenWang(),
+    "wolff": lambda energy: ex.Wolff(),
+    "packed gibbs": lambda energy: ex.PackedGibbs(),
+    "replica exchange": lambda energy: ex.ReplicaExchange(
+        ex.RandomWalkMetropolis(0.8), [0.4, 1.0], adapt=False
+    ),
 }
 """Kernels by name, made for an energy; those that do not fit it refuse in `check`."""
 
@@ -212,6 +222,7 @@ ON_A_FEW = {
     "gibbs with gradients",
     "discrete langevin",
     "alternating",
+    "replica exchange",
 }
 """Kernels that know of an energy nothing but its value, its gradient and its space: they run
 through the contract on `FEW` models, one for each kind of space and of wrapper."""

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumerated_moves import moves, states_of
+from enumerated_moves import moves, stack, states_of
+from whole_ladder import whole
 
 import energax as ex
 import registry
+from energax.kernels import refresh_chains, retemper_chains, start_chains
 
 CHANGES = {
     "rbm": (lambda: registry._rbm(seed=0), lambda: registry._rbm(seed=5)),
@@ -22,6 +24,7 @@ CHANGES = {
 TEMPERED = {
     "annealed rbm": registry.DISCRETE["annealed rbm"],
     "geometric path": registry.DISCRETE["geometric path"],
+    "path to ising": registry.DISCRETE["path to ising"],
     "path of shifted factors": lambda: ex.path(
         ex.Bernoulli(jnp.zeros(4)) ** 0.5, registry._rbm() * ex.Bernoulli(jnp.ones(4)), 0.3
     ),
@@ -35,6 +38,7 @@ changes = pytest.mark.parametrize(
         ("random walk", "table of spins"),
         ("block gibbs", "rbm"),
         ("block gibbs", "rbm.joint"),
+        ("replica exchange", "table of spins"),
     ],
 )
 
@@ -46,7 +50,8 @@ def _worst(made) -> float:
 @changes
 def test_a_stale_state_is_a_wrong_sampler_and_a_refreshed_one_is_not(kernel_name, energy_name, x64):
     before, after = (make() for make in CHANGES[energy_name])
-    kernel = registry.KERNELS[kernel_name](after)
+    _, before = whole(registry.KERNELS[kernel_name](before), before)
+    kernel, after = whole(registry.KERNELS[kernel_name](after), after)
 
     def stale(x, key):
         return kernel.init(before, x, key)
@@ -79,12 +84,16 @@ def test_retempering_is_refreshing(kernel_name, energy_name, x64):
         kernel.check(path)
     except ValueError:
         pytest.skip("does not move on this energy")
-    x = states_of(path.space)[5]
+    x = jax.tree.map(jnp.asarray, stack(states_of(path.space)[5:7]))
+
+    @jax.jit
+    def both(beta):
+        states, colder = start_chains(path, kernel, x, ex.key(0)), path.at(beta)
+        return [f(colder, kernel, states) for f in (retemper_chains, refresh_chains)]
+
     for beta in (0.0, 0.7, 1.0):
-        colder = path.at(beta)
-        state = kernel.init(path, x, ex.key(0))
-        quick = jax.tree.leaves(kernel.retemper(colder, state))
-        for a, b in zip(quick, jax.tree.leaves(kernel.refresh(colder, state)), strict=True):
+        quick, slow = (jax.tree.leaves(states) for states in both(beta))
+        for a, b in zip(quick, slow, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-14)
 
 

@@ -1,10 +1,10 @@
-"""Swendsen-Wang and Wolff: clusters found right, exact moves, quick at the critical point."""
+"""Swendsen-Wang and Wolff: clusters found right, quick at the critical point."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumerated_moves import index, moves, stack, states_of, target
+from enumerated_moves import moves
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import norm
@@ -12,7 +12,6 @@ from scipy.stats import norm
 import energax as ex
 import oracles
 from energax.diagnostics import convergence
-from energax.kernels import start_chains, step_chains
 from energax.kernels._clusters import connected
 
 ALARM = 1e-5
@@ -23,28 +22,16 @@ BETA_C = float(np.log1p(np.sqrt(2)) / 2)
 KERNELS = {"swendsen-wang": ex.SwendsenWang(), "wolff": ex.Wolff()}
 
 
-def _ring():
-    return ex.Ising(3, jnp.array([0.5, 1.2, 0.0]), jnp.array([0.3, -0.5, 0.1]))
-
-
-def _rows():
-    return ex.Ising((2, 2), 0.7, 0.1, periodic=False)
-
-
 MODELS = {
-    "ising on a ring": _ring,
-    "ising on a graph": lambda: ex.Ising(ex.Graph([(0, 1), (1, 2), (2, 0), (3, 2)], 5), 0.6),
-    "ising with a held bond": lambda: ex.condition(
-        _rows(), np.array([[1, -1], [1, 1]]), np.array([[True, True], [False, False]])
-    ),
     "bonds a site": lambda: ex.Ising((4,), jnp.array([[0.3, 0.6, 0.9, -5.0]]), periodic=False),
-    "annealed ising": lambda: ex.path(ex.Uniform(ex.Spin(3)), _ring(), 0.4),
-    "tempered frozen ising": lambda: ex.freeze(_ring() ** 0.5),
-    "potts": lambda: ex.Potts([(0, 1), (1, 2), (2, 0)], 3, 0.8, jnp.array([0.3, -0.5, 0.1])),
-    "potts with a field a node": lambda: ex.Potts(
-        [(0, 1)], 3, 0.8, jnp.linspace(-1.0, 1.0, 6).reshape(2, 3)
+    "tempered frozen ising": lambda: ex.freeze(
+        ex.Ising(3, 1.2, jnp.array([0.6, -1.0, 0.2])) ** 0.5
+    ),
+    "potts with a field a label": lambda: ex.Potts(
+        [(0, 1), (1, 2), (2, 0)], 3, 0.8, jnp.array([0.3, -0.5, 0.1])
     ),
 }
+"""What the registry has not: parameters in other forms."""
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 0.7, 1.0])
@@ -71,38 +58,11 @@ def test_a_long_path_is_one_component():
 
 @pytest.mark.parametrize("kernel_name", KERNELS)
 @pytest.mark.parametrize("name", MODELS)
-def test_target_is_a_fixed_point_and_all_of_it_is_reached(name, kernel_name, x64):
+def test_parameters_in_every_form_are_read(name, kernel_name, x64):
     energy, kernel = MODELS[name](), KERNELS[kernel_name]
     kernel.check(energy)
     made = moves(kernel, energy)
-    np.testing.assert_allclose(made.probability.sum(1), 1.0, rtol=0, atol=1e-12)
-    p = made.target
-    np.testing.assert_allclose(p @ made.matrix, p, rtol=0, atol=1e-12)
-    within = np.linalg.matrix_power(np.eye(len(p)) + made.matrix, len(p))
-    assert (within > 0).all()
-    offset = made.energy + np.log(p)[made.reached]
-    assert np.ptp(offset[made.probability > 0]) < 1e-10
-
-
-@pytest.mark.parametrize("kernel_name", KERNELS)
-@pytest.mark.parametrize(
-    ("name", "make_key"), [("ising with a held bond", ex.key), ("potts", jax.random.key)]
-)
-def test_chains_that_start_in_the_target_stay_there(name, kernel_name, make_key):
-    # What the matrices above take for granted: the numbers drawn, and their independence.
-    energy, kernel = MODELS[name](), KERNELS[kernel_name]
-    table, p = stack(states_of(energy.space)), target(energy)
-    drawn = np.random.default_rng(2).choice(len(p), 2**17, p=p)
-
-    @jax.jit
-    def step(x, key):
-        key_init, key_step = jax.random.split(key)
-        states = start_chains(energy, kernel, x, key_init)
-        return step_chains(energy, kernel, states, key_step)[0].x
-
-    x = step(table[drawn], make_key(3))
-    tail = oracles.chi_squared_p(np.bincount(index(table, x), minlength=len(p)), p)
-    assert 2 * min(tail, 1 - tail) > ALARM
+    np.testing.assert_allclose(made.target @ made.matrix, made.target, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel_name", KERNELS)

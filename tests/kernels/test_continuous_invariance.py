@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from whole_ladder import Together, whole
 
 import energax as ex
 import registry
@@ -30,8 +31,10 @@ ENOUGH = {
     "nuts": _CURVED,
     "hmc": (*_CURVED, "gaussian mixture", "ring", "gaussian mrf", "mueller brown"),
     "mala": (*_CURVED, "gaussian mixture", "ring", "gaussian mrf", "mueller brown"),
+    "replica exchange": ("double well",),
 }
-"""Of an energy, these kernels see the value and the gradient, and they take long to compile."""
+"""Of an energy, these kernels see the value and the gradient, and they take long to compile; a
+ladder's replicas are random walks."""
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -55,7 +58,11 @@ N_COMPARISONS = 3 * len(_pairs())
 
 
 def _from_grid(energy, n: int, seed: int) -> np.ndarray:
-    """Independent draws of a density on a grid so fine that nothing shows."""
+    """Independent draws of a density on a grid so fine that nothing shows; of a ladder, on every
+    rung."""
+    if isinstance(energy, Together):
+        rungs = [energy.rung(i) for i in range(energy.space.n)]
+        return np.stack([_from_grid(rung, n, seed + i) for i, rung in enumerate(rungs)], 1)
     generator = np.random.default_rng(seed)
     one_dimension = energy.space.shape == ()
     plane = (-1.0, 1.0) if isinstance(energy.space, ex.Box) else (-2.5, 3.0)
@@ -94,7 +101,7 @@ def _p_values(kernel, energy, seed: int) -> list[float]:
 @pytest.mark.parametrize(("kernel_name", "energy_name"), _pairs())
 def test_chains_that_start_in_the_target_stay_there(kernel_name, energy_name):
     energy = registry.CONTINUOUS[energy_name]()
-    kernel = registry.KERNELS[kernel_name](energy)
+    kernel, energy = whole(registry.KERNELS[kernel_name](energy), energy)
     seed = _pairs().index((kernel_name, energy_name))
     assert min(_p_values(kernel, energy, seed)) > ALARM / N_COMPARISONS
 
