@@ -12,6 +12,7 @@ from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies._parameters import as_list
 from energax.energies.algebra._frozen import unfreeze
 from energax.energies.algebra._product import _checked, _same_space
+from energax.random import categorical
 from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
 
@@ -33,7 +34,7 @@ class Mixture(AbstractNormalised):
 
     def draw(self, key: Key[Array, ""]) -> State:
         key_member, *keys = jax.random.split(key, len(self.members) + 1)
-        chosen = jax.random.categorical(key_member, self.log_weights)
+        chosen = categorical(key_member, self.log_weights)
         draws = [_normalised(m).draw(k) for m, k in zip(self.members, keys, strict=True)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen], *draws)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from energax.energies._base import AbstractNormalised
 from energax.energies._parameters import finite_array, one_state
-from energax.random import as_count, normal
+from energax.random import as_count, categorical, normal
 from energax.spaces import Numbers, Real
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -90,6 +90,6 @@ class GaussianMixture(AbstractNormalised):
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "*shape"]:
         key_member, key_normal = jax.random.split(key)
-        member = jax.random.categorical(key_member, self.log_weights)
+        member = categorical(key_member, self.log_weights)
         z = normal(key_normal, self.means.shape[1:], self.means.dtype)
         return self.means[member] + jnp.exp(self.log_scales[member]) * z

@@ -12,6 +12,7 @@ from energax.energies._parameters import finite_array, one_state
 from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
+from energax.random import categorical
 from energax.spaces import Categorical, Clamped, Numbers, float_dtype
 
 
@@ -55,7 +56,7 @@ class Softmax(AbstractNormalised):
         return -jnp.sum(jnp.take_along_axis(log_probs, x[..., None], axis=-1))
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
-        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+        return categorical(key, self.logits).astype(jnp.int32)
 
 
 class ConditionedSoftmax(AbstractNormalised):
