@@ -8,17 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, Num
-from scipy.sparse import coo_array, csr_array, issparse
+from scipy.sparse import coo_array, csr_array
 
 from energax.energies._base import AbstractBlocked, AbstractEnergy, AbstractTractable
 from energax.energies._parameters import as_floats, finite_array, is_traced, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
-from energax.energies.graphs._checkerboard import couplings, join, neighbours, split
-from energax.energies.graphs._graph import Graph, from_sparse
+from energax.energies.graphs._gaussian_sweeping import sweep_normal
+from energax.energies.graphs._graph import Graph
 from energax.energies.graphs._lattice import Lattice
-from energax.energies.graphs._making import as_graph, by_edge, couplings_of, per_bond
+from energax.energies.graphs._making import (
+    as_graph,
+    by_edge,
+    couplings_of,
+    from_precision,
+    per_bond,
+)
 from energax.energies.graphs._precision import (
     Factor,
     backward,
@@ -149,31 +155,8 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         field = ex.GaussianMRF.from_precision(np.linalg.inv(covariance))
         ```
         """
-        entries: Any
-        try:
-            entries = coo_array(matrix if issparse(matrix) else np.asarray(matrix))
-        except (TypeError, ValueError):
-            raise ValueError("the precision must be a matrix of numbers") from None
-        if entries.dtype.kind not in "buif":
-            raise ValueError(f"the precision must hold real numbers, got {entries.dtype}")
-        if len(entries.shape) != 2 or entries.shape[0] != entries.shape[1]:
-            raise ValueError(f"the precision must be square, got shape {entries.shape}")
-        if not np.isfinite(entries.data).all():
-            raise ValueError("the precision must be finite")
-        share = 1e-5 if entries.dtype.itemsize < 8 else 1e-10
-        entries = entries.astype(float).tocsr()
-        apart, largest = abs(entries - entries.T).max(), abs(entries).max()
-        if apart > share * largest:
-            raise ValueError(
-                f"the precision must be symmetric, got entries that differ by {apart:.3g} from"
-                f" those across the diagonal, where the largest is {largest:.3g}"
-            )
-        entries = ((entries + entries.T) / 2).tocoo()
-        beside = entries.row != entries.col
-        i, j, value = (a[beside] for a in (entries.row, entries.col, entries.data))
-        graph, weights = from_sparse(coo_array((value, (i, j)), shape=entries.shape))
-        rows = np.asarray(entries.sum(1), float).reshape(-1)
-        return cls(graph, -weights.astype(float), rows, mean)
+        graph, weights, mass = from_precision(matrix)
+        return cls(graph, weights, mass, mean)
 
     @property
     def space(self) -> Real:
@@ -312,70 +295,9 @@ class GaussianMRF(AbstractTractable, AbstractBlocked):
         held: Bool[Array, "..."] | None = None,
     ) -> Float[Array, "..."]:
         x = as_floats(x, self.coupling.dtype)
-        d = x - self.mean.astype(x.dtype)
-        if isinstance(self.graph, Lattice) and self.graph.coloured is None:
-            new = self._sweep_checkerboard(self.graph, d, key, held)
-        else:
-            graph = self.graph.coloured if isinstance(self.graph, Lattice) else self.graph
-            assert graph is not None
-            flat = None if held is None else held.reshape(-1)
-            new = self._sweep_blocks(graph, d.reshape(-1), key, flat).reshape(x.shape)
-        new = new + self.mean.astype(x.dtype)
-        return new if held is None else jnp.where(held, x, new)
-
-    def _sweep_checkerboard(
-        self, lattice: Lattice, d: Array, key: Key[Array, ""], held: Array | None
-    ) -> Array:
-        halves = list(split(lattice, d))
-        mass = jnp.broadcast_to(self.mass.astype(d.dtype), d.shape)
-        masses, kept = split(lattice, mass), None if held is None else split(lattice, held)
-        coupling = self.coupling.astype(d.dtype)
-        for colour, key_colour in enumerate(jax.random.split(key, 2)):
-            around = neighbours(lattice, halves[1 - colour], colour)
-            # 1 where there is a neighbour, 0 beyond an open end.
-            weights = neighbours(lattice, jnp.ones_like(halves[0]), colour)
-            if coupling.ndim == 0:
-                weights = [coupling * there for there in weights]
-            else:
-                bonds = couplings(lattice, per_bond(lattice, coupling), colour)
-                weights = [w * there for w, there in zip(bonds, weights, strict=True)]
-            start = jnp.zeros_like(around[0])
-            pull = sum((w * s for w, s in zip(weights, around, strict=True)), start)
-            new = _drawn(pull, masses[colour] + sum(weights, start), key_colour)
-            halves[colour] = new if kept is None else jnp.where(kept[colour], halves[colour], new)
-        return join(lattice, *halves)
-
-    def _sweep_blocks(
-        self, graph: Graph, d: Array, key: Key[Array, ""], held: Array | None
-    ) -> Array:
-        n, none = graph.n_nodes, jnp.zeros((1,), d.dtype)
-        coupling = jnp.broadcast_to(self._by_edge().astype(d.dtype), (graph.n_edges,))
-        coupling = jnp.concatenate([coupling, none])
-        mass = jnp.broadcast_to(self.mass.astype(d.dtype), self.graph.shape).reshape(-1)
-        mass = jnp.concatenate([mass, none + 1])
-        padded = jnp.concatenate([d, none])
-        for each, tables in enumerate(graph.blocks):
-            key_level = jax.random.fold_in(key, each)
-
-            def update(padded, block, key_level=key_level):
-                index, (nodes, around, leading) = block
-                weights = coupling[leading]
-                pull = jnp.sum(weights * padded[around], -1)
-                precision = mass[nodes] + jnp.sum(weights, -1)
-                new = _drawn(pull, precision, jax.random.fold_in(key_level, index))
-                free = nodes < n
-                if held is not None:
-                    free = free & ~held[jnp.minimum(nodes, n - 1)]
-                return padded.at[jnp.where(free, nodes, n + 1)].set(new, mode="drop"), None
-
-            padded, _ = jax.lax.scan(update, padded, (jnp.arange(len(tables[0])), tables))
-        return padded[:n]
-
-
-def _drawn(pull: Array, precision: Array, key: Key[Array, ""]) -> Array:
-    """Entries with this precision given their neighbours' weighted sum."""
-    z = normal(key, pull.shape, pull.dtype)
-    return pull / precision + z / jnp.sqrt(precision)
+        mean, mass = self.mean.astype(x.dtype), self.mass.astype(x.dtype)
+        new = sweep_normal(self.graph, self.coupling.astype(x.dtype), mass, x - mean, key, held)
+        return new + mean if held is None else jnp.where(held, x, new + mean)
 
 
 def _cut(a: Array, between: tuple[int, int], axis: int) -> Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from scipy.sparse import issparse
+from scipy.sparse import coo_array, issparse
 
 from energax.energies._parameters import finite_array, is_traced
 from energax.energies.graphs._graph import Graph, from_networkx, from_sparse, is_networkx
@@ -46,6 +46,36 @@ def _is_shape(graph: Any) -> bool:
     if isinstance(graph, int | np.integer):
         return True
     return isinstance(graph, tuple) and all(isinstance(n, int | np.integer) for n in graph)
+
+
+def from_precision(matrix: Any) -> tuple[Graph, np.ndarray, np.ndarray]:
+    """The graph of a precision's entries beside the diagonal, the weights of its edges, and the
+    sum of each row."""
+    entries: Any
+    try:
+        entries = coo_array(matrix if issparse(matrix) else np.asarray(matrix))
+    except (TypeError, ValueError):
+        raise ValueError("the precision must be a matrix of numbers") from None
+    if entries.dtype.kind not in "buif":
+        raise ValueError(f"the precision must hold real numbers, got {entries.dtype}")
+    if len(entries.shape) != 2 or entries.shape[0] != entries.shape[1]:
+        raise ValueError(f"the precision must be square, got shape {entries.shape}")
+    if not np.isfinite(entries.data).all():
+        raise ValueError("the precision must be finite")
+    share = 1e-5 if entries.dtype.itemsize < 8 else 1e-10
+    entries = entries.astype(float).tocsr()
+    apart, largest = abs(entries - entries.T).max(), abs(entries).max()
+    if apart > share * largest:
+        raise ValueError(
+            f"the precision must be symmetric, got entries that differ by {apart:.3g} from"
+            f" those across the diagonal, where the largest is {largest:.3g}"
+        )
+    entries = ((entries + entries.T) / 2).tocoo()
+    beside = entries.row != entries.col
+    i, j, value = (a[beside] for a in (entries.row, entries.col, entries.data))
+    graph, weights = from_sparse(coo_array((value, (i, j)), shape=entries.shape))
+    rows = np.asarray(entries.sum(1), float).reshape(-1)
+    return graph, -weights.astype(float), rows
 
 
 def couplings_of(
