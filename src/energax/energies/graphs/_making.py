@@ -146,10 +146,10 @@ def per_bond(lattice: Lattice, coupling: Array) -> Array:
     return jnp.stack(bonds)
 
 
-def by_edge(lattice: Lattice, bonds: Array) -> Array:
-    """Couplings of shape (axes, *shape) in the order of `lattice.edges`."""
-    parts = [
-        jax.lax.slice_in_dim(bonds[axis], 0, n if wraps else n - 1, axis=axis).reshape(-1)
-        for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True))
-    ]
-    return jnp.concatenate(parts)
+def by_edge(lattice: Lattice, bonds: Any) -> Any:
+    """Couplings of shape (axes, *shape), of numpy or JAX, in the order of `lattice.edges`."""
+    parts = []
+    for axis, (n, wraps) in enumerate(zip(lattice.shape, lattice.periodic, strict=True)):
+        kept = n if wraps else n - 1
+        parts.append(bonds[(axis, *[slice(None)] * axis, slice(kept))].reshape(-1))
+    return (np if isinstance(bonds, np.ndarray) else jnp).concatenate(parts)
