@@ -59,7 +59,7 @@ def test_marginals_modes_and_draws(name, x64):
 
 
 def test_marginals_are_gradients(x64):
-    """Of a field's coupling to a spin: at widths, sizes and ranges of weights of every code path."""
+    """Of log Z in a field: at widths and ranges of weights that take every path of the code."""
     for shape, scale in (((8, 9), 0.4), ((3, 12), 60.0)):
         field = jnp.asarray(np.random.default_rng(4).normal(size=shape))
         couplings = scale * np.random.default_rng(5).normal(size=(2, *shape))

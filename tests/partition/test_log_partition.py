@@ -9,6 +9,7 @@ import energax as ex
 import oracles
 import registry
 from energax.energies import ConditionedSoftmax, Gaussian
+from energax.exact import log_partition_eliminated
 from energax.partition import default_base, exact_method, log_partition
 
 NOT_LISTED_BY_ORACLES = ("conditioned rbm", "conditioned table")
@@ -167,3 +168,19 @@ def test_a_level_in_any_float():
     with oracles.as_users_run():
         found = log_partition(ex.Gaussian(jnp.zeros(2)), key=ex.key(0), level=np.float32(0.9))
     assert found.level == pytest.approx(0.9)
+
+
+def test_factor_graphs_are_eliminated():
+    strip = ex.Ising((300, 4), 0.3, 0.1, periodic=False)
+    found = log_partition(strip, key=ex.key(0))
+    assert found.method == "elimination, width 4"
+    assert (found.exact, found.trusted) == (True, True)
+    assert found.value == log_partition_eliminated(strip)
+    assert found.diagnostics["width"] == 4
+    assert exact_method(ex.Ising((40, 40))) is None
+    assert exact_method(ex.Ising(1_000_000)) is None  # a plan would take seconds by itself
+    assert exact_method(registry.DISCRETE["conditioned dense potts"]()) == "elimination"
+    with pytest.raises(ValueError, match="elimination takes no options"):
+        log_partition(strip, key=ex.key(0), method="elimination", n_chains=5)
+    with pytest.raises(ValueError, match="sum of tables"):
+        log_partition(registry._rbm(), key=ex.key(0), method="elimination")

@@ -27,6 +27,7 @@ class Method(StrEnum):
     """How to find log Z."""
 
     auto = "auto"
+    elimination = "elimination"
     enumeration = "enumeration"
     annealing = "annealing"
 
@@ -65,8 +66,8 @@ def find_log_z(
     key = ex.key(seed)
     if method is Method.auto and exact_method(energy) is not None:
         return ex.log_partition(energy, key=key, level=level)
-    if method is Method.enumeration:
-        return ex.log_partition(energy, key=key, method="enumeration", level=level)
+    if method is Method.elimination or method is Method.enumeration:
+        return ex.log_partition(energy, key=key, method=method.value, level=level)
     return ex.log_partition(
         energy,
         key=key,

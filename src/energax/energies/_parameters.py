@@ -52,8 +52,10 @@ def finite_array(
             least = given.astype(float).min()
             said = f"{least:g}" + (f", which is 0 in {kept}" if least > 0 else "")
             raise ValueError(f"{name} must be positive, got {said}")
-        same = isinstance(value, jax.Array) and value.dtype == kept and not value.weak_type
-        array = jnp.asarray(value if same else checked)
+        if isinstance(value, jax.Array) and value.dtype == kept and not value.weak_type:
+            array = value
+        else:  # `jnp.asarray` would compile a program for each shape
+            array = jax.device_put(checked)
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array

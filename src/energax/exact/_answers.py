@@ -25,9 +25,7 @@ class Mode(NamedTuple):
     energy: float
 
 
-def marginals(
-    energy: AbstractEnergy, *, memory: int = MEMORY
-) -> Float[Array, "*shape states"]:
+def marginals(energy: AbstractEnergy, *, memory: int = MEMORY) -> Float[Array, "*shape states"]:
     """p(x_i = k) of every entry of a factor graph, exactly.
 
     By variable elimination and a walk back through its messages: about three times the cost of
@@ -48,7 +46,8 @@ def marginals(
     import energax as ex
     from energax.exact import marginals
 
-    magnetisation = marginals(ex.Ising((4, 4), 0.3, field=0.1)) @ [-1.0, 1.0]
+    p = marginals(ex.Ising((4, 4), 0.3, field=0.1))
+    magnetisation = p[..., 1] - p[..., 0]
     ```
 
     Source: S. Lauritzen and D. Spiegelhalter, "Local computations with probabilities on graphical

@@ -12,16 +12,20 @@ from energax.energies import AbstractEnergy
 from energax.energies._parameters import is_traced
 from energax.exact._backward import margins
 from energax.exact._forward import Step, eliminated
-from energax.exact._log_tables import LogTables, held, log_tables
+from energax.exact._log_tables import LogTables, entries_of, held, log_tables
 from energax.exact._order import Plan, in_bytes, made_plan
 from energax.exact._problem import Arrays, Problem, batches, made_problem, waiting_tables
 from energax.spaces import AbstractSpace, float_dtype
+from energax.spaces._base import size_of
 
 MEMORY = 4 << 30
 """Bytes that an elimination may take unless told otherwise."""
 
 _MOST_OPERATIONS = 1e18
 """Decades of work: a plan that comes to more is not made to its end."""
+
+_QUICK = {"variables": 20_000, "operations": 2.0**28, "bytes": 2**30}
+"""What takes a few seconds on one core."""
 
 
 def elimination_plan(energy: AbstractEnergy) -> Plan:
@@ -45,6 +49,30 @@ def elimination_plan(energy: AbstractEnergy) -> Plan:
     ```
     """
     return plan_of(problem_of(energy))
+
+
+def affordable_plan(energy: AbstractEnergy) -> Plan | None:
+    """The plan of an elimination that takes seconds; `None` if there is none.
+
+    There is none for an energy that is no sum of tables, for a graph of more than 20,000 variables
+    or too wide a one, and where parameters are traced. Never raises.
+
+    ```python
+    import energax as ex
+    from energax.exact import affordable_plan
+
+    affordable_plan(ex.Ising((20, 20)))  # None
+    ```
+    """
+    tables = log_tables(energy)
+    entries = entries_of(energy.space)
+    if tables is None or entries is None or size_of(entries.shape) > _QUICK["variables"]:
+        return None
+    arrays = _arrays(energy.space, tables)
+    if is_traced(*jax.tree.leaves((arrays, tables.constant))):
+        return None
+    plan = plan_within(made_problem(energy.space, arrays), _QUICK["operations"])
+    return plan if plan is not None and plan.bytes <= _QUICK["bytes"] else None
 
 
 def log_partition_eliminated(
@@ -179,7 +207,9 @@ def _gradient(problem: Problem, memory: int) -> tuple[float, list[np.ndarray]]:
         for scope in batch.places.tolist():
             if scope:
                 scopes[scope[0]].append(tuple(scope))
-    each = [iter(known) for known in margins(steps, problem.sizes[list(plan.order)].tolist(), scopes)]
+    each = [
+        iter(known) for known in margins(steps, problem.sizes[list(plan.order)].tolist(), scopes)
+    ]
     for batch in every:
         rows = [next(each[s[0]]) if s else np.ones(()) for s in batch.places.tolist()]
         np.add.at(found[batch.group], batch.index, np.stack(rows))
@@ -215,9 +245,7 @@ def _traced(space: AbstractSpace, arrays: Arrays, memory: int) -> Float[Array, "
     def _(primals: Any, tangents: Any) -> Any:
         logs, rest = primals
         shapes = number, [jax.ShapeDtypeStruct(log.shape, log.dtype) for log in logs]
-        found, margins = jax.pure_callback(
-            gradient, shapes, logs, rest, vmap_method="sequential"
-        )
+        found, margins = jax.pure_callback(gradient, shapes, logs, rest, vmap_method="sequential")
         moved = [
             jnp.vdot(m, jnp.where(m == 0, 0, t)).astype(dtype)
             for m, t in zip(margins, tangents[0], strict=True)

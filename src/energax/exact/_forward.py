@@ -100,4 +100,3 @@ def _levelled(message: np.ndarray, logarithms: bool) -> tuple[np.ndarray, float,
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(message)), -math.inf, 0.0, math.log(top)
     return message, low, 0.0, math.log(top)
-

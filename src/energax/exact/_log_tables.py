@@ -54,7 +54,7 @@ class LogTables:
 
 
 RULES: dict[type[AbstractEnergy], Callable[[Any], LogTables | None]] = {}
-"""Type of an energy -> its tables. A rule returns `None` where the energy's parts have no tables."""
+"""Type of an energy -> its tables. A rule returns `None` where a part of the energy has none."""
 
 
 def log_tables(energy: AbstractEnergy) -> LogTables | None:

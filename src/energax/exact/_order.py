@@ -22,7 +22,7 @@ class Plan:
     - `order`: variables, flat, in the order in which they are eliminated; observed ones and those
       of one state are not in it.
     - `width`: how many other variables the largest table has beside the one that is eliminated:
-      1 for a tree, `n` for an open `n` x `m` lattice, `2 n` if it is a torus.
+      1 for a tree, about `n` for an open `n` x `m` lattice, `2 n` if it is a torus.
     - `n_operations`: entries of all tables together, which is about what log Z costs in additions.
     - `bytes`: the largest tables that are held at one time, in double precision.
     - `bytes_kept`: all messages together, which marginals, draws and modes go back over.
@@ -39,7 +39,7 @@ class Plan:
         """One line of words."""
         return (
             f"{len(self.order)} variables, width {self.width}, {self.n_operations:.3g} operations,"
-            f" {in_bytes(self.bytes)} for log Z, {in_bytes(self.bytes_kept)} for marginals and draws"
+            f" {in_bytes(self.bytes)} for log Z, {in_bytes(self.bytes_kept)} more for marginals"
         )
 
 
@@ -78,9 +78,17 @@ def made_plan(
     best, limit = None, most_operations
     for order in _candidates(sizes, pairs, free, shape, limit):
         plan = None if order is None else _cost(order, sizes, pairs, limit)
-        if plan is not None and (best is None or plan.n_operations < best.n_operations):
-            best, limit = plan, float(plan.n_operations)
+        if plan is not None and (best is None or _is_better(plan, best)):
+            best, limit = plan, min(most_operations, 2.0 * plan.n_operations)
     return best
+
+
+def _is_better(a: Plan, b: Plan) -> bool:
+    """Whether it takes fewer operations; not many more will do if its tables are smaller."""
+    if a.width == b.width:
+        return a.n_operations < b.n_operations
+    narrow, wide = (a, b) if a.width < b.width else (b, a)
+    return (narrow is a) == (narrow.n_operations <= 2 * wide.n_operations)
 
 
 def _pairs(scopes: Sequence[np.ndarray]) -> np.ndarray:

@@ -22,7 +22,7 @@ class Problem:
     - `known`: the state of each variable that is observed or has one state only; -1 elsewhere.
     - `n_states`: how many the space has.
     - `shape`: of the variables, which are numbered in C order.
-    - `constant`: of -E; `-inf` where what is observed is impossible, NaN where a table is no energy.
+    - `constant`: of -E; `-inf` if what is observed is impossible, NaN if a table is no energy.
     """
 
     groups: list[tuple[np.ndarray, np.ndarray]]

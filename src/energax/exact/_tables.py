@@ -68,7 +68,7 @@ def summed_out(
     entries = math.prod(shape)
     few = _gathered(parts, states, algebra.product, entries / 8 if entries > _BLOCK else math.inf)
     if len(few) == 1:
-        seen, values = few[0]
+        values = few[0][1]
         if len(values) == 2:
             return np.asarray(algebra.sum(values[0], values[1]))
         return np.asarray(algebra.sum.reduce(values, axis=0))
