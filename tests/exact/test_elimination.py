@@ -123,7 +123,7 @@ def test_a_whole_energy_may_be_traced_and_batched(x64):
     got = jax.jit(jax.vmap(lambda m, b: log_partition_eliminated(m**b), in_axes=(None, 0)))(
         model, betas
     )
-    expected = [log_partition_eliminated(model**b) for b in betas]
+    expected = [float(log_partition_eliminated(model**b)) for b in betas]
     np.testing.assert_allclose(got, expected, rtol=1e-14)
     assert got.dtype == jnp.float64
 
