@@ -19,6 +19,7 @@ import oracles
 import registry
 from energax.energies import AbstractBipartite, unfreeze
 from energax.kernels import AbstractKernel, Info, MetropolisHastings, start_chains, step_chains
+from energax.spaces import Clamped
 
 ALARM = 1e-4
 N_CHAINS = 1 << 20
@@ -104,13 +105,17 @@ def _two_sided(counts: np.ndarray, p: np.ndarray) -> float:
 def _ways_to_draw() -> list[tuple[str, str]]:
     """One pair for each way a kernel draws: by the space, and of layers by the model as well.
 
-    A ladder adds to the random walks of its replicas no draws but those of swaps.
+    A ladder adds to the random walks of its replicas no draws but those of swaps, and clusters draw
+    alike whether or not they are held.
     """
     found = {}
     for kernel_name, energy_name in pairs():
         energy = unfreeze(registry.DISCRETE[energy_name]())
         layers = type(energy) if isinstance(energy, AbstractBipartite) else None
-        way = (kernel_name, type(energy.space), layers if kernel_name != "random walk" else None)
+        space = energy.space
+        if kernel_name in ("swendsen-wang", "wolff") and isinstance(space, Clamped):
+            space = space.space
+        way = (kernel_name, type(space), layers if kernel_name != "random walk" else None)
         if kernel_name == "replica exchange":
             way = (kernel_name, None, None)
         found.setdefault(way, (kernel_name, energy_name))

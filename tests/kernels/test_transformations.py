@@ -38,7 +38,6 @@ WITH_KEYS = [
     ("random walk", "gaussian"),
     ("block gibbs", "rbm"),
     ("swendsen-wang", "potts on open rows"),
-    ("wolff", "ferromagnet on a graph"),
     ("packed gibbs", "ising on a square"),
     ("replica exchange", "rbm"),
 ]
