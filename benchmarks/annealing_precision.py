@@ -109,7 +109,8 @@ def measure(n_temperatures: int) -> dict[str, Any]:
     start, key = ex.path(base, rbm), ex.key(n_temperatures)
     betas = jnp.asarray(np.linspace(0, 1, n_temperatures + 1), jnp.float32)
     clock = time.perf_counter()
-    shipped = np.asarray(anneal(start, ex.BlockGibbs(), betas, key, n_chains=N_CHAINS)[0])
+    run = anneal(start, ex.BlockGibbs(), betas, key, n_chains=N_CHAINS)
+    shipped = np.asarray(run.log_weights)
     seconds = time.perf_counter() - clock
     if shipped.dtype != np.float32:
         raise RuntimeError(f"anneal ran in {shipped.dtype}, not in float32")

@@ -112,9 +112,10 @@ def test_weights_average_to_the_ratio_of_partition_functions(name):
     make_base, make_model, exact = UNBIASED[name]
     base, model = make_base(), make_model()
     start = ex.path(base, model)
-    log_weights, acceptance = anneal(
+    run = anneal(
         start, default_kernel(start), jnp.linspace(0.0, 1.0, 9), ex.key(1), n_chains=40_000
     )
+    log_weights, acceptance = run.log_weights, run.acceptance
     assert np.ptp(log_weights[np.isfinite(log_weights)]) > 0.1
     assert ((acceptance >= 0) & (acceptance <= 1)).all()
     assert not np.isnan(log_weights).any()
@@ -134,9 +135,9 @@ def test_a_kernel_that_is_not_invariant_is_seen():
     )
     betas = jnp.linspace(0.0, 1.0, 9)
     log_ratio = oracles.log_z(_spins())  # a uniform base is normalised
-    right, _ = anneal(start, walk, betas, ex.key(2), n_chains=40_000)
+    right = anneal(start, walk, betas, ex.key(2), n_chains=40_000).log_weights
     assert _p_value(right, log_ratio) > ALARM / N_TESTS
-    biased, _ = anneal(start, wrong, betas, ex.key(2), n_chains=40_000)
+    biased = anneal(start, wrong, betas, ex.key(2), n_chains=40_000).log_weights
     assert _p_value(biased, log_ratio) < 1e-12
 
 
@@ -177,7 +178,7 @@ def test_twenty_thousand_increments_lose_nothing_in_single_precision():
         model = ex.RBM(*(jnp.asarray(a, jnp.zeros(()).dtype) for a in (weights, b, c)))
         start = ex.path(_fixed_base(signs), model)
         betas = jnp.linspace(0.0, 1.0, 20_001)
-        found, _ = anneal(start, Still(), betas, ex.key(0), n_chains=2)
+        found = anneal(start, Still(), betas, ex.key(0), n_chains=2).log_weights
         assert float(found[0]) == float(found[1])
         return float(found[0])
 
@@ -195,7 +196,7 @@ def test_a_geometric_path_loses_nothing_either():
     energy = ex.NeuralEnergy(lambda x: 300.0 + 0.0 * jnp.sum(x), ex.Spin(2))
     start = ex.path(ex.Uniform(ex.Spin(2)), energy)
     betas = jnp.linspace(0.0, 1.0, 20_001)
-    found, _ = anneal(start, Still(), betas, ex.key(0), n_chains=2)
+    found = anneal(start, Still(), betas, ex.key(0), n_chains=2).log_weights
     assert float(found[0]) == pytest.approx(300 + 2 * np.log(2), abs=2e-4)
 
 

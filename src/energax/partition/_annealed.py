@@ -1,29 +1,37 @@
-"""Annealed importance sampling."""
+"""Annealed importance sampling, up from a base and down from the model."""
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, ArrayLike, Key
 
-from energax.diagnostics import check_level, log_mean_weight
+from energax.diagnostics import check_level, log_mean_weight, pareto_k
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
-from energax.kernels import (
-    AbstractKernel,
-    retemper_chains,
-    start_chains,
-    step_chains,
-    terms_of,
-)
+from energax.kernels import AbstractKernel
+from energax.partition._anneal import Annealed, anneal, as_ladder
 from energax.partition._estimate import LogPartition
 from energax.random import as_count
 from energax.sampling import default_kernel
+from energax.spaces import State
 
 _LEAST_SHARE, _LARGEST_SHARE = 0.05, 0.25
 """Trust ends below this effective share of the chains, or above this share in one chain."""
+
+HEAVIEST_TAIL = 0.7
+"""Above this Pareto k-hat no practical number of weights gives a dependable mean (A. Vehtari et
+al., "Pareto smoothed importance sampling", 2024)."""
+
+_NEARLY_EQUAL = 0.8
+"""Weights worth more than this share of the chains have no tail to speak of, and k-hat of a few of
+them is noise."""
+
+_N_SHARE = 4096
+"""Draws of the base by which is found what share of them the model excludes."""
 
 
 def log_partition_annealed(
@@ -35,14 +43,16 @@ def log_partition_annealed(
     n_temperatures: int = 1000,
     betas: ArrayLike | None = None,
     kernel: AbstractKernel | None = None,
+    settings: Any = None,
     level: float = 0.95,
 ) -> LogPartition:
     """log Z by annealing chains from `base`, whose Z is known, to the model.
 
     exp(log weight) is an unbiased estimate of Z / Z_base, so log Z itself is underestimated on
     average: by little where the weights agree, by much where chains missed a mode, and then the
-    interval cannot know. The weights' effective number and the largest one's share are checked. A
-    weight of 0, of a chain that went where the model excludes, counts like any other.
+    interval cannot know. The weights' effective number, the largest one's share and their tail
+    (`pareto_k`) are checked. A weight of 0, of a chain that went where the model excludes, counts
+    like any other.
 
     **Arguments:**
 
@@ -52,6 +62,7 @@ def log_partition_annealed(
     - `n_temperatures`: steps of beta from 0 to 1, even unless `betas` says otherwise.
     - `betas`: increasing from 0 to 1, shape (n_temperatures + 1,).
     - `kernel`: one step a temperature; must be exact; chosen if `None`.
+    - `settings`: the kernel's arrays at each of `betas`, with a leading axis, where they differ.
 
     **Raises:** `ValueError` for numbers out of range, a kernel that is not exact, or a base over
     another space.
@@ -59,60 +70,195 @@ def log_partition_annealed(
     Source: R. Neal, "Annealed importance sampling" (2001), equations 3 to 11.
     """
     n_chains = as_count(n_chains, "n_chains", least=2)
+    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, kernel, level)
+    run = anneal(start, kernel, jnp.asarray(ladder), key, n_chains=n_chains, settings=settings)
+    method = f"annealed importance sampling, {type(kernel).__name__}"
+    facts = facts_of(run, ladder, base)
+    return from_weights(base, run.log_weights, method, level, facts)
+
+
+def log_partition_reverse(
+    energy: AbstractEnergy,
+    base: AbstractTractable,
+    x: State,
+    *,
+    key: Key[Array, ""],
+    n_temperatures: int = 1000,
+    betas: ArrayLike | None = None,
+    kernel: AbstractKernel | None = None,
+    settings: Any = None,
+    n_sources: int | None = None,
+    level: float = 0.95,
+) -> LogPartition:
+    """log Z by annealing chains from draws of the model down to `base`, whose Z is known.
+
+    exp(log weight) is an unbiased estimate of Z_base / Z, so log Z is overestimated on average,
+    as annealing upwards underestimates it: `upper` of this and `lower` of that are a bracket. It
+    holds *if `x` are draws of the model*, made without the chains that annealed upwards. Draws
+    that leave out a mode give an upper end that is too low, and neither bound knows. Where the
+    model excludes states that the base draws, their share is estimated and taken off.
+
+    **Arguments:**
+
+    - `x`: draws of the model, stacked on a leading axis.
+    - `n_sources`: of how many independent chains they are, where they are as many from each, one
+      chain after another. The means of each chain's weights are what the interval is made of.
+    - the rest: as in `log_partition_annealed`; the ladder is walked from 1 to 0.
+
+    **Raises:** `ValueError` as there, for states that are not of the model's space, and for draws
+    where the base has no probability.
+
+    Source: Y. Burda, R. Grosse and R. Salakhutdinov, "Accurate and conservative estimates of MRF
+    log-likelihood using reverse annealing" (2015); R. Grosse, Z. Ghahramani and R. Adams,
+    "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
+    """
+    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, kernel, level)
+    x = energy.space.convert(jax.tree.map(np.asarray, x), name="x")
+    n_chains = len(jax.tree.leaves(x)[0])
+    n_sources = as_count(n_chains if n_sources is None else n_sources, "n_sources", least=2)
+    if n_chains % n_sources:
+        raise ValueError(f"x must hold as many draws of each of {n_sources} chains, got {n_chains}")
+    outside = ~np.isfinite(np.asarray(jax.vmap(start.base.energy)(x)))
+    if outside.any():
+        raise ValueError(
+            f"{int(outside.sum())} of {n_chains} draws of the model lie where the base has no"
+            " probability: annealing from this base would miss them. Take a base that is positive"
+            " wherever the model is"
+        )
+    key, key_share = jax.random.split(key)
+    possible = np.asarray(_possible(start, key_share, _N_SHARE)).mean()
+    down = jnp.asarray(ladder[::-1].copy())
+    if settings is not None:
+        settings = jax.tree.map(lambda leaf: leaf[::-1], settings)
+    run = anneal(start, kernel, down, key, x=x, settings=settings)
+    method = f"reverse annealed importance sampling, {type(kernel).__name__}"
+    facts = facts_of(run, ladder[::-1], base)
+    found = from_weights(
+        base, run.log_weights, method, level, facts, down=True, n_sources=n_sources
+    )
+    return found if possible == 1 else _less_excluded(found, float(possible))
+
+
+def _less_excluded(found: LogPartition, possible: float) -> LogPartition:
+    """Chains that come down never leave the model's support, and estimate the base's Z over it:
+    the share of the base's draws that the model allows has to be taken off."""
+    if possible == 0:
+        reason = "the model excludes all draws of the base: choose another base"
+        return replace(found, upper=np.inf, trusted=False, reason=reason)
+    error = math.sqrt((1 - possible) / (possible * _N_SHARE))
+    from scipy.special import ndtri  # takes a while to import: only who needs it pays
+
+    shift, reach = math.log(possible), float(ndtri(0.5 + found.level / 2)) * error
+    return replace(
+        found,
+        value=found.value + shift,
+        lower=found.lower + shift - reach,
+        upper=found.upper + shift + reach,
+        std_error=math.hypot(found.std_error, error),
+        diagnostics=found.diagnostics | {"possible": possible},
+    )
+
+
+@eqx.filter_jit
+def _possible(start: AbstractPath, key: Key[Array, ""], n: int) -> Array:
+    """Which of `n` draws of the base the model allows."""
+    model = start.at(1.0)
+
+    def one(key):
+        return model.energy(start.base.draw(key)) < jnp.inf
+
+    return jax.lax.map(one, jax.random.split(key, n), batch_size=256)
+
+
+def _checked(
+    energy: AbstractEnergy,
+    base: AbstractTractable,
+    n_temperatures: int,
+    betas: ArrayLike | None,
+    kernel: AbstractKernel | None,
+    level: float,
+) -> tuple[AbstractPath, AbstractKernel, np.ndarray]:
     n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
     check_level(level)
-    ladder = _ladder(betas, n_temperatures)
+    ladder = as_ladder(betas, n_temperatures)
     start = path(base, energy)
     kernel = default_kernel(start) if kernel is None else kernel
+    check_exact(kernel, start)
+    return start, kernel, ladder
+
+
+def check_exact(kernel: AbstractKernel, start: AbstractPath) -> None:
+    """Raise `ValueError` unless the kernel moves on the path and leaves its energies invariant."""
     kernel.check(start)
     if not kernel.is_exact:
         raise ValueError(f"annealing needs an exact kernel, got {type(kernel).__name__}")
-    log_weights, acceptance = anneal(start, kernel, jnp.asarray(ladder), key, n_chains=n_chains)
-    weights = np.asarray(log_weights, np.float64)
-    base_value = float(base.log_normaliser())
-    method = f"annealed importance sampling, {type(kernel).__name__}"
-    facts: dict[str, Any] = {
-        "n_chains": n_chains,
-        "n_temperatures": len(ladder) - 1,
+
+
+def facts_of(run: Annealed, betas: np.ndarray, base: AbstractEnergy) -> dict[str, Any]:
+    """What a run of annealing measured."""
+    weights = np.asarray(run.log_weights, np.float64)
+    return {
+        "n_chains": weights.size,
+        "n_temperatures": len(betas) - 1,
         "log_weights": weights,
-        "acceptance": float(np.mean(acceptance)),
+        "acceptance": float(np.mean(run.acceptance)),
         "base": type(base).__name__,
+        "path": {
+            "beta": np.asarray(betas, np.float64),
+            "gain": np.asarray(run.gains, np.float64),
+            "spread": np.asarray(run.spread, np.float64),
+            "acceptance": np.asarray(run.accepted, np.float64)[:-1],
+        },
     }
+
+
+def from_weights(
+    base: AbstractTractable,
+    log_weights: Any,
+    method: str,
+    level: float,
+    facts: dict[str, Any],
+    *,
+    down: bool = False,
+    n_sources: int | None = None,
+) -> LogPartition:
+    """log Z, its interval and whether to trust it, from log weights.
+
+    `down` says that they are of Z_base / Z. Weights of one source are dependent: `n_sources` means
+    of them are not.
+    """
+    sign, base_value = (-1.0 if down else 1.0), float(base.log_normaliser())
+    weights = np.asarray(log_weights, np.float64)
+    n = weights.size
     largest = float(weights.max())  # NaN if any is
     if not np.isfinite(largest):
         reason = (
             "every chain ended where the model has no probability: choose a base that draws where"
             " it has"
             if largest == -np.inf
-            else f"{int((np.isnan(weights) | (weights == np.inf)).sum())} of {n_chains} chains met"
+            else f"{int((np.isnan(weights) | (weights == np.inf)).sum())} of {n} chains met"
             " an energy that is NaN or -inf: look at E where they went, or choose another base"
         )
+        value = base_value + sign * largest
         return LogPartition(
-            base_value + largest,
-            -np.inf,
-            np.inf,
-            np.inf,
-            False,
-            method,
-            False,
-            reason,
-            level,
-            facts,
+            value, -np.inf, np.inf, np.inf, False, method, False, reason, level, facts
         )
+    if n_sources is not None and n_sources < n:
+        by_source = weights.reshape(n_sources, -1)
+        weights = np.logaddexp.reduce(by_source, axis=1) - np.log(by_source.shape[1])
     mean = log_mean_weight(weights, level=level)
-    facts |= {"ess": mean.ess, "largest_weight": mean.largest}
-    reason = ""
-    if mean.ess < _LEAST_SHARE * n_chains or mean.largest > _LARGEST_SHARE:
-        reason = (
-            f"the weights are worth {mean.ess:.1f} of {n_chains} chains and the largest holds"
-            f" {100 * mean.largest:.0f}% of the sum: use more temperatures"
-        )
-    elif not np.isfinite(mean.lower):
-        reason = "the interval is open below: use more chains or more temperatures"
+    tail = pareto_k(weights) if weights.size >= 25 else np.nan
+    facts |= {"ess": mean.ess, "largest_weight": mean.largest, "pareto_k": tail}
+    reason = _doubt(mean, tail, weights.size)
+    ends = sorted((sign * mean.lower, sign * mean.upper))
+    # Which end an untrusted estimate leaves open: weights that were missed would add to Z going
+    # up, and take from it going down.
+    lower = -np.inf if reason and down else base_value + ends[0]
+    upper = np.inf if reason and not down else base_value + ends[1]
     return LogPartition(
-        value=base_value + mean.value,
-        lower=base_value + mean.lower,
-        upper=np.inf if reason else base_value + mean.upper,
+        value=base_value + sign * mean.value,
+        lower=lower,
+        upper=upper,
         std_error=mean.std_error,
         exact=False,
         method=method,
@@ -123,65 +269,17 @@ def log_partition_annealed(
     )
 
 
-@eqx.filter_jit
-def anneal(
-    start: AbstractPath,
-    kernel: AbstractKernel,
-    betas: Float[Array, " temperatures"],
-    key: Key[Array, ""],
-    *,
-    n_chains: int,
-) -> tuple[Float[Array, " chains"], Float[Array, " chains"]]:
-    """log weights of chains annealed along `betas`, and their mean acceptance.
-
-    Held in memory: the chains, their weights, and the ladder. The weights are summed with
-    Neumaier's compensation, so 100,000 temperatures lose nothing in float32.
-    """
-    # Accelerators multiply in fewer bits unless told otherwise.
-    with jax.default_matmul_precision("highest"):
-        return _anneal(start, kernel, betas, key, n_chains)
-
-
-def _anneal(
-    start: AbstractPath, kernel: AbstractKernel, betas: Array, key: Key[Array, ""], n_chains: int
-) -> tuple[Array, Array]:
-    key_draw, key_init, key_walk = jax.random.split(key, 3)
-    x = jax.vmap(start.base.draw)(jax.random.split(key_draw, n_chains))
-    states = start_chains(start.at(betas[0]), kernel, x, key_init)
-    zero = jnp.zeros((n_chains,), betas.dtype)
-
-    def increments(model: AbstractPath, states: Any, beta: Array) -> Float[Array, " chains"]:
-        return jax.vmap(lambda terms: model.log_increment(terms, beta))(terms_of(model, states))
-
-    def step(carry, inputs):
-        states, total, error, accepted = carry
-        index, beta, before = inputs
-        part = increments(start.at(before), states, beta)
-        raised = total + part
-        bigger = jnp.abs(total) >= jnp.abs(part)
-        lost = jnp.where(bigger, (total - raised) + part, (part - raised) + total)
-        # A weight of zero stays one: inf - inf is no rounding error.
-        error = error + jnp.where(jnp.isfinite(raised), lost, 0.0)
-        model = start.at(beta)
-        states = retemper_chains(model, kernel, states)
-        states, info = step_chains(model, kernel, states, jax.random.fold_in(key_walk, index))
-        return (states, raised, error, accepted + info.acceptance), None
-
-    # The last temperature only weighs: a move there would change no weight.
-    n = betas.shape[0] - 1
-    inputs = (jnp.arange(n - 1), betas[1:-1], betas[:-2])
-    (states, total, error, accepted), _ = lax.scan(step, (states, zero, zero, zero), inputs)
-    last = increments(start.at(betas[-2]), states, betas[-1])
-    return (total + last) + error, accepted / max(n - 1, 1)
-
-
-def _ladder(betas: ArrayLike | None, n_temperatures: int) -> np.ndarray:
-    dtype = jnp.zeros(()).dtype
-    if betas is None:
-        return np.linspace(0.0, 1.0, n_temperatures + 1).astype(dtype)
-    ladder = np.asarray(betas, dtype)
-    if ladder.ndim != 1 or ladder.size < 3 or ladder[0] != 0 or ladder[-1] != 1:
-        raise ValueError("betas must be a vector of at least 3 numbers from 0 to 1")
-    if not (np.diff(ladder) > 0).all():
-        raise ValueError("betas must increase")
-    return ladder
+def _doubt(mean: Any, tail: float, n: int) -> str:
+    if mean.ess < _LEAST_SHARE * n or mean.largest > max(_LARGEST_SHARE, 2 / n):
+        return (
+            f"the weights are worth {mean.ess:.1f} of {n} chains and the largest holds"
+            f" {100 * mean.largest:.0f}% of the sum: use more temperatures"
+        )
+    if tail > HEAVIEST_TAIL and mean.ess < _NEARLY_EQUAL * n:
+        return (
+            f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than"
+            f" {HEAVIEST_TAIL}): use more temperatures"
+        )
+    if not np.isfinite(mean.lower):
+        return "the interval is open below: use more chains or more temperatures"
+    return ""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,8 +17,11 @@ from energax.energies import (
     Softmax,
     Uniform,
 )
+from energax.kernels import AbstractKernel, BlockGibbs, PackedGibbs
 from energax.sampling import default_kernel, run_chains
 from energax.spaces import AbstractSpace, Binary, Categorical, Clamped, Real, State
+
+_SCALES = (1.0, 3.0, 10.0)
 
 
 def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, str]:
@@ -50,10 +54,10 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
     if not isinstance(space, Binary | Real) and not isinstance(labels, Categorical):
         return _uniform(space)
     key_draw, key_run = jax.random.split(key)
-    x = jax.vmap(space.draw)(jax.random.split(key_draw, 100))
+    x = dispersed_starts(energy, key_draw, 100)
     run = run_chains(
         energy,
-        default_kernel(energy),
+        chains_kernel(energy),
         x,
         key_run,
         n_draws=5,
@@ -68,6 +72,26 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
     if isinstance(base, Gaussian):  # wider than the model
         return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))
     return base
+
+
+@eqx.filter_jit
+def dispersed_starts(energy: AbstractEnergy, key: Key[Array, ""], n: int) -> State:
+    """Draws of the space, those of real entries on three scales (1, 3 and 10 standard normal ones):
+    far modes are found only by chains that start where they lead. Where the energy is not finite
+    on the larger scales, on the smallest."""
+    near = jax.vmap(energy.space.draw)(jax.random.split(key, n))
+    if not isinstance(energy.space, Real):
+        return near
+    scale = jnp.asarray(_SCALES, near.dtype)[jnp.arange(n) % len(_SCALES)]
+    far = near * scale.reshape(-1, *[1] * (near.ndim - 1))
+    possible = jnp.isfinite(jax.vmap(energy.energy)(far))
+    return jnp.where(possible.reshape(-1, *[1] * (near.ndim - 1)), far, near)
+
+
+def chains_kernel(energy: AbstractEnergy) -> AbstractKernel:
+    """What moves single chains of an energy best, once it is warmed up."""
+    kernel = default_kernel(energy, warmed_up=True)
+    return BlockGibbs() if isinstance(kernel, PackedGibbs) else kernel
 
 
 def _uniform(space: AbstractSpace) -> Uniform:

@@ -1,7 +1,9 @@
 """`log_partition`: log Z by the best method a model allows."""
 
+import inspect
 import math
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -16,21 +18,53 @@ from energax.exact import (
     log_partition_enumerated,
     n_enumerated,
 )
-from energax.partition._annealed import log_partition_annealed
+from energax.partition._annealed import log_partition_annealed, log_partition_reverse
 from energax.partition._bases import default_base
+from energax.partition._bracket import log_partition_bracketed
 from energax.partition._estimate import LogPartition
+from energax.partition._from_temperatures import (
+    log_partition_bridge,
+    log_partition_mbar,
+    log_partition_thermodynamic,
+)
+from energax.partition._sequential import log_partition_smc
+from energax.partition._tempered import tempered_run
 from energax.random import as_key
 from energax.spaces import Clamped
 
 AFFORDABLE = 2**22
 """States that are listed unasked: seconds on two cores (benchmarks/enumeration.py)."""
 
+Exact = Literal["closed form", "elimination", "enumeration"]
+"""Methods without an error but rounding."""
+
+Estimated = Literal[
+    "bracket",
+    "annealing",
+    "reverse annealing",
+    "smc",
+    "mbar",
+    "bridge",
+    "thermodynamic integration",
+]
+"""Methods with an interval."""
+
+_ESTIMATORS: dict[str, Callable[..., LogPartition]] = {
+    "bracket": log_partition_bracketed,
+    "annealing": log_partition_annealed,
+    "reverse annealing": log_partition_reverse,
+    "smc": log_partition_smc,
+    "mbar": log_partition_mbar,
+    "bridge": log_partition_bridge,
+    "thermodynamic integration": log_partition_thermodynamic,
+}
+
 
 def log_partition(
     energy: AbstractEnergy,
     *,
     key: Key[Array, ""],
-    method: Literal["closed form", "elimination", "enumeration", "annealing"] | None = None,
+    method: Exact | Estimated | None = None,
     base: AbstractTractable | None = None,
     level: float = 0.95,
     **options: Any,
@@ -39,21 +73,29 @@ def log_partition(
 
     Without a `method`: the closed form if there is one, elimination of the variables of a factor
     graph or enumeration (an RBM by its smaller layer) if it takes seconds, and otherwise, or if a
-    base or options ask for it, annealed importance sampling.
+    base or options ask for it, a bracket between annealing up and annealing down, checked by
+    replica exchange.
+
+    | `method` | what is done |
+    | --- | --- |
+    | `"closed form"`, `"elimination"`, `"enumeration"` | exact |
+    | `"bracket"` | `log_partition_bracketed`: limits from both sides |
+    | `"annealing"` | `log_partition_annealed`: a stochastic lower bound |
+    | `"reverse annealing"` | `log_partition_reverse`: an upper one, from draws `x` of the model |
+    | `"smc"` | `log_partition_smc`: annealing with resampling |
+    | `"mbar"`, `"bridge"`, `"thermodynamic integration"` | from replica exchange |
 
     **Arguments:**
 
-    - `method`: `"closed form"`, `"elimination"`, `"enumeration"` or `"annealing"`; chosen if
-      `None`.
+    - `method`: as in the table; chosen if `None`.
     - `base`: where annealing starts; if `None`, base rates or moments of a short run of chains.
     - `level`: the interval's coverage.
-    - `options`: for annealing, as in `log_partition_annealed`: `n_chains`, `n_temperatures`,
-      `betas`, `kernel`.
+    - `options`: of the function that the table names, such as `n_chains`.
 
     **Returns:** `LogPartition`, whose `trusted` is false where a check failed.
 
-    **Raises:** `ValueError` if the method does not fit the model, or its energy is not one real
-    number.
+    **Raises:** `ValueError` if the method does not fit the model or the options, or the energy is
+    not one real number.
 
     ```python
     import energax as ex
@@ -67,39 +109,27 @@ def log_partition(
     check_level(level)
     check_energy(energy)
     model = unfreeze(energy)
-    count = n_enumerated(model)
     given = [*(["base"] if base is not None else []), *options]
     if method is None:
-        method = "annealing" if given else exact_method(model) or "annealing"
-    if method in ("closed form", "elimination", "enumeration") and given:
-        raise ValueError(f"{method} takes no options, got {', '.join(given)}")
-    if method == "closed form":
-        if not isinstance(model, AbstractTractable):
-            raise ValueError(f"{type(model).__name__} has no closed form of Z")
-        return _exact(float(model.log_normaliser()), method, level, {})
-    if method == "elimination":
-        plan = elimination_plan(model)
-        facts = {"width": plan.width, "n_operations": plan.n_operations}
-        words = f"elimination, width {plan.width}"
-        return _exact(float(log_partition_eliminated(model)), words, level, facts)
-    if method == "enumeration":
-        # Listing the free entries of a clamped space takes the mask's values: no tracing there.
-        held = isinstance(model.space, Clamped)
-        value = float((log_partition_enumerated if held else _enumerated)(model))
-        return _exact(value, f"enumeration of {count} states", level, {"n_states": count})
-    if method != "annealing":
-        raise ValueError(
-            'method must be "closed form", "elimination", "enumeration", "annealing" or None, got'
-            f" {method!r}"
-        )
-    key_base, key_anneal = jax.random.split(key)
+        method = "bracket" if given else exact_method(model) or "bracket"
+    if method in get_args(Exact):
+        if given:
+            raise ValueError(f"{method} takes no options, got {', '.join(given)}")
+        return _exactly(model, method, level)
+    estimator = _ESTIMATORS.get(method)
+    if estimator is None:
+        names = ", ".join(f'"{name}"' for name in (*get_args(Exact), *_ESTIMATORS))
+        raise ValueError(f"method must be {names} or None, got {method!r}")
+    _check_options(method, estimator, options)
+    key_base, key_run = jax.random.split(key)
     base = default_base(model, key=key_base) if base is None else base
-    return log_partition_annealed(model, base, key=key_anneal, level=level, **options)
+    if method == "reverse annealing":
+        x = options.pop("x")
+        return log_partition_reverse(model, base, x, key=key_run, level=level, **options)
+    return estimator(model, base, key=key_run, level=level, **options)
 
 
-def exact_method(
-    energy: AbstractEnergy,
-) -> Literal["closed form", "elimination", "enumeration"] | None:
+def exact_method(energy: AbstractEnergy) -> Exact | None:
     """How log Z is found exactly in seconds; `None` if it has to be estimated.
 
     ```python
@@ -116,6 +146,41 @@ def exact_method(
         return "elimination"
     count = n_enumerated(model)
     return "enumeration" if count is not None and count <= AFFORDABLE else None
+
+
+def _exactly(model: AbstractEnergy, method: str, level: float) -> LogPartition:
+    if method == "closed form":
+        if not isinstance(model, AbstractTractable):
+            raise ValueError(f"{type(model).__name__} has no closed form of Z")
+        return _exact(float(model.log_normaliser()), method, level, {})
+    if method == "elimination":
+        plan = elimination_plan(model)
+        facts = {"width": plan.width, "n_operations": plan.n_operations}
+        words = f"elimination, width {plan.width}"
+        return _exact(float(log_partition_eliminated(model)), words, level, facts)
+    # Listing the free entries of a clamped space takes the mask's values: no tracing there.
+    held = isinstance(model.space, Clamped)
+    count = n_enumerated(model)
+    value = float((log_partition_enumerated if held else _enumerated)(model))
+    return _exact(value, f"enumeration of {count} states", level, {"n_states": count})
+
+
+def _check_options(method: str, estimator: Callable[..., Any], options: dict[str, Any]) -> None:
+    """Every option is one of the estimator's, or of `tempered_run` where it passes them on."""
+    known = inspect.signature(estimator).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        known = inspect.signature(tempered_run).parameters
+    allowed = [name for name in known if name not in ("energy", "base", "key", "level")]
+    wrong = [name for name in options if name not in allowed]
+    if wrong:
+        raise ValueError(
+            f'method "{method}" knows no {", ".join(wrong)}: its options are {", ".join(allowed)}'
+        )
+    if method == "reverse annealing" and "x" not in options:
+        raise ValueError(
+            "reverse annealing starts from draws of the model: give them as x, or take"
+            ' method="bracket", which makes its own'
+        )
 
 
 _enumerated = eqx.filter_jit(log_partition_enumerated)
