@@ -74,6 +74,15 @@ def anneal(
     - `x`: where chains start, instead; draws of the path's energy at `betas[0]`.
     - `settings`: the kernel's own arrays, where they differ along the ladder, with a leading axis
       of rungs; as replica exchange finds them.
+
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+    from energax.partition import anneal
+
+    path = ex.path(ex.Uniform(ex.Spin(6)), ex.Ising(6, 0.4))
+    run = anneal(path, ex.BlockGibbs(), jnp.linspace(0.0, 1.0, 101), ex.key(0), n_chains=50)
+    ```
     """
     key_draw, key_init, key_walk = jax.random.split(key, 3)
     if x is None:

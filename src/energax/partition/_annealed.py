@@ -108,6 +108,15 @@ def log_partition_reverse(
     **Raises:** `ValueError` as there, for states that are not of the model's space, and for draws
     where the base has no probability.
 
+    ```python
+    import energax as ex
+    from energax.partition import log_partition_reverse
+
+    ising = ex.Ising(6, 0.4)
+    x = ex.exact.draw_enumerated(ising, 50, key=ex.key(0))
+    log_partition_reverse(ising, ex.Uniform(ising.space), x, key=ex.key(1)).upper
+    ```
+
     Source: Y. Burda, R. Grosse and R. Salakhutdinov, "Accurate and conservative estimates of MRF
     log-likelihood using reverse annealing" (2015); R. Grosse, Z. Ghahramani and R. Adams,
     "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).

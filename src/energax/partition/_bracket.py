@@ -94,6 +94,16 @@ def log_partition_bracketed(
     **Raises:** `ValueError` for numbers out of range, a kernel that is not exact, a base over
     another space, or draws where the base has no probability.
 
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+    from energax.partition import log_partition_bracketed
+
+    well = ex.NeuralEnergy(lambda x: -jnp.sum((x**2 - 1) ** 2), ex.Real(2))
+    base = ex.Gaussian(jnp.zeros(2), 1.5)
+    print(log_partition_bracketed(well, base, key=ex.key(0), n_temperatures=100).summary)
+    ```
+
     Source: R. Grosse, Z. Ghahramani and R. Adams, "Sandwiching the marginal likelihood using
     bidirectional Monte Carlo" (2015); S. Syed et al., "Non-reversible parallel tempering" (2022).
     """

@@ -29,6 +29,14 @@ def log_partition_mbar(
     **Arguments:** `options` as in `tempered_run`.
 
     **Raises:** `ValueError` as `tempered_run`.
+
+    ```python
+    import energax as ex
+    from energax.partition import log_partition_mbar
+
+    ising = ex.Ising(6, 0.4)
+    log_partition_mbar(ising, ex.Uniform(ising.space), key=ex.key(0)).summary
+    ```
     """
     check_level(level)
     return mbar_of(tempered_run(energy, base, key=key, **options), level=level)
@@ -51,6 +59,14 @@ def log_partition_bridge(
     **Arguments:** `options` as in `tempered_run`.
 
     **Raises:** `ValueError` as `tempered_run`.
+
+    ```python
+    import energax as ex
+    from energax.partition import log_partition_bridge
+
+    ising = ex.Ising(6, 0.4)
+    log_partition_bridge(ising, ex.Uniform(ising.space), key=ex.key(0), n_replicas=2).summary
+    ```
     """
     check_level(level)
     run = tempered_run(energy, base, key=key, **options)
@@ -81,6 +97,14 @@ def log_partition_thermodynamic(
     **Arguments:** `options` as in `tempered_run`; 16 replicas if nothing is said.
 
     **Raises:** `ValueError` as `tempered_run`.
+
+    ```python
+    import energax as ex
+    from energax.partition import log_partition_thermodynamic
+
+    ising = ex.Ising(6, 0.4)
+    log_partition_thermodynamic(ising, ex.Uniform(ising.space), key=ex.key(0), n_replicas=4).summary
+    ```
 
     Source: A. Gelman and X. Meng, "Simulating normalizing constants: from importance sampling to
     bridge sampling to path sampling" (1998), section 2.3.

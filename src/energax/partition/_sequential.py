@@ -64,6 +64,14 @@ def log_partition_smc(
     **Raises:** `ValueError` for numbers out of range, a kernel that is not exact, or a base over
     another space.
 
+    ```python
+    import energax as ex
+    from energax.partition import log_partition_smc
+
+    ising = ex.Ising(6, 0.4)
+    log_partition_smc(ising, ex.Uniform(ising.space), key=ex.key(0), n_chains=200).summary
+    ```
+
     Source: P. Del Moral, A. Doucet and A. Jasra, "Sequential Monte Carlo samplers" (2006),
     section 3.3.2.3; Y. Zhou, A. Johansen and J. Aston, "Toward automatic model comparison" (2016).
     """
@@ -119,6 +127,14 @@ def adaptive_ladder(
     **Returns:** the betas, for `log_partition_annealed` and `log_partition_smc`.
 
     **Raises:** `ValueError` for numbers out of range, or where the path needs too many steps.
+
+    ```python
+    import energax as ex
+    from energax.partition import adaptive_ladder
+
+    ising = ex.Ising(6, 0.4)
+    betas = adaptive_ladder(ising, ex.Uniform(ising.space), key=ex.key(0), n_temperatures=100)
+    ```
 
     Source: Y. Zhou, A. Johansen and J. Aston, "Toward automatic model comparison: an adaptive
     sequential Monte Carlo approach" (2016), section 3.3.

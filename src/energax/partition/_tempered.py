@@ -119,6 +119,15 @@ def tempered_run(
 
     **Raises:** `ValueError` for numbers out of range, a kernel that is not exact, or a base over
     another space.
+
+    ```python
+    import energax as ex
+    from energax.partition import tempered_run
+
+    ising = ex.Ising(6, 0.4)
+    run = tempered_run(ising, ex.Uniform(ising.space), key=ex.key(0), n_replicas=4)
+    print(run.report.summary)
+    ```
     """
     counts = [("n_ladders", n_ladders, 2), ("n_draws", n_draws, 4), ("thin", thin, 1)]
     n_ladders, n_draws, thin = (as_count(n, name, least=least) for name, n, least in counts)
