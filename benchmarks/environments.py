@@ -35,6 +35,7 @@ REQUIREMENTS = {
     "hamon": ((*_JAX, "equinox==0.13.8", "hamon==0.4.0"),),
     "peapods": (("numpy==2.4.6", "peapods==0.2.0"),),
     "mcising": (("numpy==2.4.6", "mcising==1.1.0"),),
+    "dwave": (("numpy==2.4.6", "dimod==0.12.23", "dwave-samplers==1.8.0"),),
 }
 """What each peer's environment holds: groups, installed one after another."""
 

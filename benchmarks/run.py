@@ -25,6 +25,7 @@ SCRIPTS = (
     "ess_per_second.py",
     "cold_start.py",
     "enumeration.py",
+    "elimination.py",
     "annealing_precision.py",
     "kill_and_resume.py",
     "main_job.py",
@@ -37,6 +38,7 @@ _WITH_PEERS = (
     "hmc.py",
     "gibbs_with_gradients.py",
     "cold_start.py",
+    "elimination.py",
 )
 
 

@@ -40,18 +40,15 @@ def eliminated(
     for place, parts in enumerate(waiting):
         if not parts:
             parts = [Table((place,), np.full(states[place], 0.0 if largest else 1.0), 0.0, 0.0)]
-        scope = parts[0].scope
-        if len(parts) > 1:
-            scope = tuple(sorted(set().union(*[part.scope for part in parts])))
         if largest:
-            message, low, high = summed_out(parts, scope, states, LARGEST), 0.0, 0.0
+            (scope, message), low, high = summed_out(parts, states, LARGEST), 0.0, 0.0
             logarithms, constant = True, 0.0
         else:
             low, high = sum([part.low for part in parts]), sum([part.high for part in parts])
             logarithms = low < -2 * DEEP or high > 2 * DEEP
             if logarithms:
                 parts = [as_logarithms(part) for part in parts]
-            message = summed_out(parts, scope, states, LOGARITHMS if logarithms else LINEAR)
+            scope, message = summed_out(parts, states, LOGARITHMS if logarithms else LINEAR)
             high += math.log(states[place])
         if keep:
             steps.append(Step(scope, parts, logarithms, message))

@@ -147,7 +147,7 @@ def _min_fill(
         if spent > limit:
             return None
         for u in around:
-            there[u] -= 2 * len(joined[u] & around)
+            there[u] -= 2 * (len(joined[u] & around) if fill else degree - 1)
             joined[u].discard(v)
         changed = set(around)
         if fill:
@@ -178,17 +178,18 @@ def _cost(order: list[int], sizes: np.ndarray, pairs: np.ndarray, limit: float) 
     ends = ends[ends[:, 0] >= 0]
     ends = ends[np.argsort(ends[:, 0], kind="stable")]
     start = np.searchsorted(ends[:, 0], np.arange(len(order) + 1)).tolist()
-    joined = ends[:, 1]
+    joined = ends[:, 1].tolist()
     states = sizes[np.array(order, int)].tolist()
+    alike = states[0] if len(set(states)) == 1 else 0
     width = operations = held = most = kept = 0
     waiting: dict[int, set[int]] = {}
     message = [0] * len(order)
     """Entries of the messages that wait for a variable."""
     for p in range(len(order)):
-        around = waiting.pop(p, set())
-        around.update(joined[start[p] : start[p + 1]].tolist())
+        around = waiting.pop(p, None) or set()
+        around.update(joined[start[p] : start[p + 1]])
         width = max(width, len(around))
-        entries = math.prod([states[q] for q in around])
+        entries = alike ** len(around) if alike else math.prod([states[q] for q in around])
         operations += entries * states[p]
         if operations > limit:
             return None

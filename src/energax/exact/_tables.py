@@ -6,8 +6,8 @@ memory that numpy goes through at full speed.
 """
 
 import math
-import sys
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -53,28 +53,28 @@ LOGARITHMS = Algebra(np.add, np.logaddexp)
 LARGEST = Algebra(np.add, np.maximum)
 
 
-def joined(parts: Sequence[Table], scope: tuple[int, ...], states: list[int], product: np.ufunc):
-    """The product of tables, over `scope`."""
-    seen, values = _gathered(parts, states, product, math.inf)[0]
-    shape = [states[p] for p in scope]
-    return values if seen == scope else np.broadcast_to(_seen(values, seen, scope, states), shape)
+def joined(
+    parts: Sequence[Table], scope: tuple[int, ...], states: list[int], product: np.ufunc
+) -> np.ndarray:
+    """The product of tables, over `scope`, which is all that they mention."""
+    return _gathered(parts, states, product, math.inf)[0][1]
 
 
 def summed_out(
-    parts: Sequence[Table], scope: tuple[int, ...], states: list[int], algebra: Algebra
-) -> np.ndarray:
-    """The product of tables summed over the first variable of `scope`, which all of them have."""
-    shape = [states[p] for p in scope]
-    entries = math.prod(shape)
-    few = _gathered(parts, states, algebra.product, entries / 8 if entries > _BLOCK else math.inf)
+    parts: Sequence[Table], states: list[int], algebra: Algebra
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """What tables mention whose first variable is one and the same, and their product summed over
+    it."""
+    few = _gathered(parts, states, algebra.product, _BLOCK)
     if len(few) == 1:
-        values = few[0][1]
+        scope, values = few[0]
         if len(values) == 2:
-            return np.asarray(algebra.sum(values[0], values[1]))
-        return np.asarray(algebra.sum.reduce(values, axis=0))
-    out = np.empty(shape[1:])
+            return scope, np.asarray(algebra.sum(values[0], values[1]))
+        return scope, np.asarray(algebra.sum.reduce(values, axis=0))
+    scope = tuple(sorted(set().union(*[seen for seen, _ in few])))
+    out = np.empty([states[p] for p in scope[1:]])
     _fold([(seen[1:], values) for seen, values in few], scope[1:], states, algebra, out)
-    return out
+    return scope, out
 
 
 def _gathered(
@@ -86,39 +86,28 @@ def _gathered(
     """
     if len(parts) == 1:
         return [parts[0][:2]]
-    ordered = sorted(parts, key=_second, reverse=True)
-    scope, values = ordered[0][:2]
+    ordered = sorted(parts, key=itemgetter(0), reverse=True)
+    scope, values, *_ = ordered[0]
     found = []
-    for part in ordered[1:]:
-        if part.scope == scope:
-            values = product(values, part.values)
+    for seen, other, *_ in ordered[1:]:
+        if seen == scope:
+            values = product(values, other)
             continue
-        union = tuple(sorted({*scope, *part.scope}))
-        entries = math.prod([states[p] for p in union])
+        union = tuple(sorted({*scope, *seen}))
+        shape = [states[p] for p in union]
+        entries = math.prod(shape)
         if entries > most:
             found.append((scope, values))
-            scope, values = part[:2]
+            scope, values = seen, other
             continue
-        a = _seen(values, scope, union, states)
-        b = _seen(part.values, part.scope, union, states)
+        if len(scope) < len(union):
+            values = values.reshape([n if p in scope else 1 for p, n in zip(union, shape)])
+        if len(seen) < len(union):
+            other = other.reshape([n if p in seen else 1 for p, n in zip(union, shape)])
         if entries >= 4 * _RUN:
-            shape = [states[p] for p in union]
-            a, b = _in_runs(a, shape), _in_runs(b, shape)
-        scope, values = union, product(a, b, order="C")
+            values, other = _in_runs(values, shape), _in_runs(other, shape)
+        scope, values = union, product(values, other, order="C")
     return [*found, (scope, values)]
-
-
-def _second(part: Table) -> int:
-    return part.scope[1] if len(part.scope) > 1 else sys.maxsize
-
-
-def _seen(
-    values: np.ndarray, scope: tuple[int, ...], union: tuple[int, ...], states: list[int]
-) -> np.ndarray:
-    """A table with an axis for each variable of `union`: of length 1 for what it lacks."""
-    if len(scope) == len(union):
-        return values
-    return values.reshape([states[p] if p in scope else 1 for p in union])
 
 
 def _in_runs(a: np.ndarray, shape: Sequence[int]) -> np.ndarray:
