@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 import energax as ex
 import registry
 from energax.exact import (
+    _tables,
     all_states,
     draw_eliminated,
     log_partition_eliminated,
@@ -56,6 +58,30 @@ def test_marginals_modes_and_draws(name, x64):
     code = {c: i for i, c in enumerate((numbers.reshape(len(p), -1) @ place).tolist())}
     at = [code[c] for c in (drawn.reshape(len(drawn), -1) @ place).tolist()]
     assert_drawn_from(np.bincount(at, minlength=len(p)), p)
+
+
+@pytest.mark.parametrize("scale", [1.0, 400.0])
+@pytest.mark.parametrize(("block", "run"), [(1 << 17, 1), (1 << 17, 256), (8, 1), (8, 32)])
+def test_every_way_of_multiplying_tables(block, run, scale, monkeypatch, x64):
+    """Blocks and runs as short as tables of 3^5 entries need for all of them to be met."""
+    monkeypatch.setattr(_tables, "_BLOCK", block)
+    monkeypatch.setattr(_tables, "_RUN", run)
+    generator = np.random.default_rng(8)
+    sizes = np.array([2, 3, 2, 3, 2, 2, 3, 2])
+    scopes = [(0, 2, 4), (1, 3), (4, 5), (7, 0, 3), (6, 1), (2, 6, 5), (3, 5), (6, 7), (1, 0), (4,)]
+    tables = [scale * generator.normal(size=sizes[list(scope)]) for scope in scopes]
+    for table in tables[::3]:
+        table[generator.random(table.shape) < 0.3] = np.inf
+    model = ex.FactorGraph(8, sizes, [ex.Factor(s, t) for s, t in zip(scopes, tables, strict=True)])
+    states = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), 1)
+    e = sum(t[tuple(states[:, list(s)].T)] for s, t in zip(scopes, tables, strict=True))
+    expected = float(logsumexp(-e))
+    assert log_partition_eliminated(model) == pytest.approx(expected, rel=1e-13)
+    p = np.einsum("s,svk->vk", np.exp(-e - expected), np.eye(3)[states])
+    np.testing.assert_allclose(marginals(model), p, atol=1e-12)
+    mode = mode_eliminated(model)
+    assert mode.energy == pytest.approx(e.min(), rel=1e-13)
+    np.testing.assert_array_equal(mode.x, states[e.argmin()])
 
 
 def test_marginals_are_gradients(x64):

@@ -73,8 +73,10 @@ def made_plan(
 
     Source: R. Dechter, "Bucket elimination: a unifying framework for reasoning" (1999).
     """
-    pairs = _pairs(scopes)
     free = np.flatnonzero(sizes > 1)
+    pairs = _pairs(scopes, sizes > 1)
+    if _is_surely_wider(pairs, math.log2(most_operations)):
+        return None
     best, limit = None, most_operations
     for order in _candidates(sizes, pairs, free, shape, limit):
         plan = None if order is None else _cost(order, sizes, pairs, limit)
@@ -91,15 +93,35 @@ def _is_better(a: Plan, b: Plan) -> bool:
     return (narrow is a) == (narrow.n_operations <= 2 * wide.n_operations)
 
 
-def _pairs(scopes: Sequence[np.ndarray]) -> np.ndarray:
-    """Pairs of variables that stand in one table, shape (pairs, 2)."""
+def _is_surely_wider(pairs: np.ndarray, most: float) -> bool:
+    """Whether some table has more than `most` variables, whatever the order.
+
+    Where all variables of a part of the graph have `most` neighbours there, the first of them to be
+    eliminated has as many.
+    """
+    while len(pairs) and most < math.inf:
+        poor = np.bincount(pairs.reshape(-1)) < most
+        kept = ~poor[pairs].any(1)
+        if kept.all():
+            return True
+        pairs = pairs[kept]
+    return False
+
+
+def _pairs(scopes: Sequence[np.ndarray], free: np.ndarray) -> np.ndarray:
+    """Pairs of free variables that stand in one table, each once, shape (pairs, 2)."""
     found = [
         scope[:, [a, b]]
         for scope in scopes
         for a in range(scope.shape[1])
         for b in range(a + 1, scope.shape[1])
     ]
-    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+    if not found:
+        return np.zeros((0, 2), np.int64)
+    pairs = np.sort(np.concatenate(found).astype(np.int64), axis=1)
+    pairs = pairs[free[pairs].all(1)]
+    code = np.unique(pairs[:, 0] * len(free) + pairs[:, 1])
+    return np.stack(np.divmod(code, len(free)), 1)
 
 
 def _candidates(
@@ -126,9 +148,6 @@ def _min_fill(
     for a, b in pairs.tolist():
         joined[a].add(b)
         joined[b].add(a)
-    if len(free) < len(sizes):
-        left = set(free.tolist())
-        joined = [around & left for around in joined]
     # Twice the number of pairs of neighbours that are joined, and that are not.
     there = [sum([len(joined[u] & around) for u in around]) for around in joined]
     score = {v: len(joined[v]) * (len(joined[v]) - 1) - there[v] for v in free.tolist()}
@@ -175,7 +194,6 @@ def _cost(order: list[int], sizes: np.ndarray, pairs: np.ndarray, limit: float) 
     place = np.full(len(sizes), -1)
     place[np.array(order, int)] = np.arange(len(order))
     ends = np.sort(place[pairs], axis=1)
-    ends = ends[ends[:, 0] >= 0]
     ends = ends[np.argsort(ends[:, 0], kind="stable")]
     start = np.searchsorted(ends[:, 0], np.arange(len(order) + 1)).tolist()
     joined = ends[:, 1].tolist()

@@ -65,7 +65,7 @@ def summed_out(
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """What tables mention whose first variable is one and the same, and their product summed over
     it."""
-    few = _gathered(parts, states, algebra.product, _BLOCK)
+    few = _gathered(parts, states, algebra.product, float(_BLOCK))
     if len(few) == 1:
         scope, values = few[0]
         if len(values) == 2:
