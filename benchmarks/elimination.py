@@ -1,4 +1,4 @@
-"""Exact answers by variable elimination: beside dwave-samplers, against Kaufman's formula, and cost.
+"""Variable elimination: beside dwave-samplers, against Kaufman's formula, and its cost.
 
     python benchmarks/elimination.py
     python benchmarks/elimination.py --skip-peers
@@ -55,8 +55,8 @@ SIDES = {
 TASKS = ("log Z", "marginals", "build")
 
 NOTES = (
-    "dwave-samplers finds log Z on the way to a sample and cannot leave the sample out: it draws one"
-    " a graph. With marginals it finds those of the edges too, which energax leaves out.",
+    "dwave-samplers finds log Z on the way to a sample and cannot leave that out: it draws one a"
+    " graph. With marginals it finds those of the edges too, which energax leaves out.",
     "build: making the models. energax colours each graph for sampling and checks it, which"
     " dwave-samplers has no need of.",
 )
@@ -194,10 +194,10 @@ def tori(lengths: list[int]) -> dict[str, Any]:
     columns: dict[str, dict[str, Any]] = {
         "width": {n: str(f["width"]) for n, f in found.items()},
         "operations": {n: f["operations"] for n, f in found.items()},
-        "s": {n: max(b["seconds"] for b in f["betas"].values()) for n, f in found.items()},
-        "extra MiB": {n: max(b["mebibytes"] for b in f["betas"].values()) for n, f in found.items()},
-        "relative error": {n: max(b["error"] for b in f["betas"].values()) for n, f in found.items()},
     }
+    shown = {"seconds": "s", "mebibytes": "extra MiB", "error": "relative error"}
+    for key, name in shown.items():
+        columns[name] = {n: max(b[key] for b in f["betas"].values()) for n, f in found.items()}
     side_by_side("log Z of L x L tori, the worst of three temperatures", columns, first="L")
     return found
 

@@ -1,4 +1,4 @@
-"""dwave-samplers' tree decomposition, in C++. It finds log Z on the way to a sample: it draws one."""
+"""dwave-samplers' tree decomposition, in C++; log Z comes with a sample, of which it draws one."""
 
 import dimod
 import numpy as np

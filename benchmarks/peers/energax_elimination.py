@@ -12,9 +12,7 @@ def make_tasks(settings: dict) -> Tasks:
     given = read_models(settings)
 
     def built() -> list[ex.Ising]:
-        return [
-            ex.Ising(ex.Graph(m.edges, m.field.size), m.couplings, m.field) for m in given
-        ]
+        return [ex.Ising(ex.Graph(m.edges, m.field.size), m.couplings, m.field) for m in given]
 
     models = built()
 

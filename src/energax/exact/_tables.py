@@ -101,9 +101,9 @@ def _gathered(
             scope, values = seen, other
             continue
         if len(scope) < len(union):
-            values = values.reshape([n if p in scope else 1 for p, n in zip(union, shape)])
+            values = values.reshape([states[p] if p in scope else 1 for p in union])
         if len(seen) < len(union):
-            other = other.reshape([n if p in seen else 1 for p, n in zip(union, shape)])
+            other = other.reshape([states[p] if p in seen else 1 for p in union])
         if entries >= 4 * _RUN:
             values, other = _in_runs(values, shape), _in_runs(other, shape)
         scope, values = union, product(values, other, order="C")
