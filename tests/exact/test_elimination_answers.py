@@ -74,7 +74,8 @@ def test_every_way_of_multiplying_tables(block, run, scale, monkeypatch, x64):
         table[generator.random(table.shape) < 0.3] = np.inf
     model = ex.FactorGraph(8, sizes, [ex.Factor(s, t) for s, t in zip(scopes, tables, strict=True)])
     states = np.stack(np.unravel_index(np.arange(np.prod(sizes)), sizes), 1)
-    e = sum(t[tuple(states[:, list(s)].T)] for s, t in zip(scopes, tables, strict=True))
+    pairs = zip(scopes, tables, strict=True)
+    e = np.sum([t[tuple(states[:, list(s)].T)] for s, t in pairs], axis=0)
     expected = float(logsumexp(-e))
     assert log_partition_eliminated(model) == pytest.approx(expected, rel=1e-13)
     p = np.einsum("s,svk->vk", np.exp(-e - expected), np.eye(3)[states])
