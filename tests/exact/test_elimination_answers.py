@@ -142,3 +142,28 @@ def test_refused():
         draw_eliminated(model, 0, key=ex.key(0))
     with refused("memory=100"):
         marginals(model, memory=100)
+
+
+CURIE_WEISS = {
+    0.5: (69.6588552399, 0.1119244045),
+    1.0: (70.7862767637, 0.2867964095),
+    1.5: (81.7906876289, 0.8482099715),
+}
+"""log Z and the mean of |m| of 100 spins with E = -(sum s)^2 / 2N, by inverse temperature."""
+
+
+@pytest.mark.parametrize("beta", CURIE_WEISS)
+def test_curie_weiss_as_a_chain_of_counts(beta, x64):
+    """Variable i is how many of the first i + 1 spins are up: width 1, though all spins interact."""
+    n = 100
+    grown = np.subtract.outer(np.arange(n + 1), np.arange(n + 1)).T  # of the next over this one
+    step = np.where((grown == 0) | (grown == 1), 0.0, np.inf)
+    first = np.where(np.arange(n + 1) <= 1, 0.0, np.inf)
+    total = 2 * np.arange(n + 1) - n
+    pairs = np.stack([np.arange(n - 1), np.arange(1, n)], 1)
+    last = ex.Factor([n - 1], -beta * total**2 / (2 * n))
+    model = ex.FactorGraph(n, n + 1, [ex.Factor([0], first), ex.Factor(pairs, step), last])
+    log_z, mean = CURIE_WEISS[beta]
+    assert log_partition_eliminated(model) == pytest.approx(log_z, rel=1e-11)
+    p = np.asarray(marginals(model))[-1]
+    assert p @ np.abs(total) / n == pytest.approx(mean, abs=1e-10)

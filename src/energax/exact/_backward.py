@@ -30,8 +30,7 @@ def margins(
     found: list[list[np.ndarray]] = [[] for _ in steps]
     for place in range(len(steps) - 1, -1, -1):
         step = steps[place]
-        belief = _conditional(step, states) * above[place]
-        belief /= belief.sum()
+        belief = _belief(step, states, above[place])
         for child in children[place]:
             above[child] = margin(belief, step.scope, steps[child].scope[1:])
         found[place] = [margin(belief, step.scope, scope) for scope in scopes[place]]
@@ -39,16 +38,16 @@ def margins(
     return found
 
 
-def _conditional(step: Step, states: list[int]) -> np.ndarray:
-    """The probabilities of the variable of a step given the others, up to a constant.
+def _belief(step: Step, states: list[int], above: np.ndarray) -> np.ndarray:
+    """The probabilities of all that a step mentions, from those of what its message is about.
 
-    Given what cannot be, it is 0.
+    The variable given the others has the probability product / message. Given what cannot be, 0.
     """
     if step.logarithms:
         product = joined(step.parts, step.scope, states, LOGARITHMS.product)
-        return np.exp(product - np.where(step.message == -np.inf, 0.0, step.message))
+        return np.exp(product - np.where(step.message == -np.inf, 0.0, step.message)) * above
     product = joined(step.parts, step.scope, states, LINEAR.product)
-    return product / np.where(step.message == 0, 1.0, step.message)
+    return product * (above / np.where(step.message == 0, 1.0, step.message))
 
 
 def drawn(

@@ -15,7 +15,7 @@ class Step(NamedTuple):
 
     - `scope`: places in the order of elimination: the variable's, and those its message is about.
     - `parts`: the tables that mention it, as logarithms if `logarithms`.
-    - `message`: their product summed over it, up to a constant, likewise.
+    - `message`: their product summed over it, likewise.
     """
 
     scope: tuple[int, ...]
