@@ -154,7 +154,7 @@ CURIE_WEISS = {
 
 @pytest.mark.parametrize("beta", CURIE_WEISS)
 def test_curie_weiss_as_a_chain_of_counts(beta, x64):
-    """Variable i is how many of the first i + 1 spins are up. All spins interact, the width is 1."""
+    """Variable i is how many of the first i + 1 spins are up: width 1, and all spins interact."""
     n = 100
     grown = np.subtract.outer(np.arange(n + 1), np.arange(n + 1)).T  # of the next over this one
     step = np.where((grown == 0) | (grown == 1), 0.0, np.inf)

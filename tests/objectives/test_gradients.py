@@ -217,3 +217,23 @@ def test_persistent_chains_are_refreshed_after_an_update(x64):
     stale_step = objective.gradient(other, rows, state, key=ex.key(1))
     fresh_step = objective.gradient(other, rows, fresh, key=ex.key(1))
     np.testing.assert_array_equal(stale_step.state.chains.x, fresh_step.state.chains.x)
+
+
+def test_maximum_likelihood_of_a_long_chain_is_exact(x64):
+    """Of 60 spins in a row, too many to list: <s_i s_i+1> is tanh J_i."""
+    generator = np.random.default_rng(0)
+    rows = jnp.asarray(generator.choice([-1.0, 1.0], (30, 60)))
+    couplings = generator.normal(size=59)
+    chain = ex.Ising(ex.Graph([(i, i + 1) for i in range(59)]), couplings, np.zeros(60))
+    objective = ex.MaximumLikelihood()
+    assert objective.prepare(chain, rows) is not None
+    step = jax.jit(lambda e: objective.gradient(e, rows, None, key=ex.key(0)))(chain)
+    seen = np.mean(np.asarray(rows[:, 1:] * rows[:, :-1]), 0)
+    np.testing.assert_allclose(step.gradient.coupling, np.tanh(couplings) - seen, atol=1e-12)
+    np.testing.assert_allclose(step.gradient.field, -np.mean(np.asarray(rows), 0), atol=1e-12)
+    expected = -seen @ couplings + 60 * np.log(2) + np.log(np.cosh(couplings)).sum()
+    assert float(step.measures["loss"]) == pytest.approx(expected, rel=1e-12)
+    run = ex.fit(chain, rows, objective, key=ex.key(1), steps=5, batch_size=10)
+    assert run.ok
+    with pytest.raises(ValueError, match="PersistentContrastiveDivergence"):
+        objective.prepare(ex.Ising((16, 16)), jnp.ones((3, 16, 16)))

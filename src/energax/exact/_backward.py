@@ -44,9 +44,9 @@ def _belief(step: Step, states: list[int], above: np.ndarray) -> np.ndarray:
     The variable given the others has the probability product / message. Given what cannot be, 0.
     """
     if step.logarithms:
-        product = joined(step.parts, step.scope, states, LOGARITHMS.product)
+        product = joined(step.parts, states, LOGARITHMS.product)
         return np.exp(product - np.where(step.message == -np.inf, 0.0, step.message)) * above
-    product = joined(step.parts, step.scope, states, LINEAR.product)
+    product = joined(step.parts, states, LINEAR.product)
     return product * (above / np.where(step.message == 0, 1.0, step.message))
 
 

@@ -19,7 +19,6 @@ begin than to multiply."""
 _BLOCK = 1 << 17
 """Entries of a message that are made at a time: what a core's second-level cache holds."""
 
-
 DEEP = 300.0
 """Weights whose logarithms span more than this are held as logarithms. Half of what double
 precision spans, so that a product of two tables does not vanish."""
@@ -53,10 +52,8 @@ LOGARITHMS = Algebra(np.add, np.logaddexp)
 LARGEST = Algebra(np.add, np.maximum)
 
 
-def joined(
-    parts: Sequence[Table], scope: tuple[int, ...], states: list[int], product: np.ufunc
-) -> np.ndarray:
-    """The product of tables, over `scope`, which is all that they mention."""
+def joined(parts: Sequence[Table], states: list[int], product: np.ufunc) -> np.ndarray:
+    """The product of tables, over all that they mention."""
     return _gathered(parts, states, product, math.inf)[0][1]
 
 
