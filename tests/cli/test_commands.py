@@ -22,6 +22,7 @@ from energax.cli import _common, _report, _rows
 from energax.cli._app import run
 from energax.cli._rows import Reading
 from energax.cli._starts import part_names
+from energax.exact import log_partition_eliminated
 from energax.sampling import _in_chunks as in_chunks
 from energax.training import Fitted
 from energax.training import _fit as training
@@ -695,6 +696,18 @@ def test_logz_is_exact_where_that_takes_seconds(work, trained, capsys):
     assert result["exact"] is True
     assert result["value"] == pytest.approx(oracles.log_z(ex.load(MODEL)), abs=1e-5)
     assert new_files(work, trained) == set()
+
+
+def test_logz_by_elimination(work, capsys):
+    strip = ex.Ising((50, 4), 0.3, 0.1, periodic=False)
+    ex.save(strip, "strip.energax")
+    for words in ((), ("--method", "elimination")):
+        result = call(capsys, "logz", "strip.energax", *words, "--json").json
+        assert (result["method"], result["exact"]) == ("elimination, width 4", True)
+        assert result["value"] == pytest.approx(log_partition_eliminated(strip), rel=1e-12)
+    refused = call(capsys, "logz", MODEL, "--method", "elimination")
+    assert refused.code != 0
+    assert "sum of tables" in refused.err
 
 
 def test_logz_by_annealing_brackets_the_exact_value(work, capsys):

@@ -49,7 +49,7 @@ def _log_z(report: Report) -> list[Source]:
     if exact is not None:
         n_states = exact.diagnostics.get("n_states")
         size = DASH if n_states is None else plural(n_states, "state")
-        time = duration(seconds.get("enumeration"))
+        time = duration(report.exact_seconds)
         found.append(Source("log Z, exact", exact.method, size, time, "none needed"))
     return found
 

@@ -38,7 +38,7 @@ def log_z_rows(report: Report) -> list[tuple[str, ...]]:
         "none needed",
         "0",
         exact.method,
-        duration(seconds.get("enumeration")),
+        duration(report.exact_seconds),
         _trusted(exact),
     )
     return [(*row, cell) for row, cell in zip(rows, column, strict=True)]
