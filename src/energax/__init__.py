@@ -62,11 +62,15 @@ from energax.objectives import MaximumLikelihood as MaximumLikelihood
 from energax.objectives import MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood
 from energax.objectives import PersistentContrastiveDivergence as PersistentContrastiveDivergence
 from energax.partition import Evaluation as Evaluation
+from energax.partition import LikelihoodRatio as LikelihoodRatio
 from energax.partition import LogLikelihood as LogLikelihood
 from energax.partition import LogPartition as LogPartition
+from energax.partition import LogProbabilities as LogProbabilities
 from energax.partition import evaluate as evaluate
+from energax.partition import likelihood_ratio as likelihood_ratio
 from energax.partition import log_likelihood as log_likelihood
 from energax.partition import log_partition as log_partition
+from energax.partition import log_prob as log_prob
 from energax.random import key as key
 from energax.sampling import Draws as Draws
 from energax.sampling import sample as sample

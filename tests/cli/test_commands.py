@@ -625,7 +625,11 @@ def test_score_is_minus_energy_minus_log_z(work, trained, capsys):
     np.testing.assert_allclose([float(r["log_prob"]) for r in table], scores, atol=1e-4)
     said = result["log_likelihood"]
     assert set(said) == {"mean", "lower", "upper", "row_error", "n_rows", "trusted"} | {
-        "bits_per_dimension"
+        "n_dimensions",
+        "bits_per_dimension",
+        "bits_interval",
+        "perplexity",
+        "perplexity_interval",
     }
     assert said["mean"] == pytest.approx(scores.mean(), abs=1e-4)
     assert said["n_rows"] == 40

@@ -47,8 +47,7 @@ EXACT = LogPartition(
 
 
 def likelihood(mean, *, below=0.0, above=0.0, n_rows=12, trusted=True):
-    bits = -mean / (np.log(2) * 6)
-    return LogLikelihood(mean, mean - below, mean + above, 0.2345, n_rows, trusted, bits)
+    return LogLikelihood(mean, mean - below, mean + above, 0.2345, n_rows, trusted, 6)
 
 
 def chains(x, energy, **changes):

@@ -271,4 +271,5 @@ def log_z_record(z: ex.LogPartition) -> dict[str, Any]:
 
 def likelihood_record(likelihood: ex.LogLikelihood) -> dict[str, Any]:
     """`LogLikelihood` for JSON."""
-    return dict(vars(likelihood))
+    more = ("bits_per_dimension", "bits_interval", "perplexity", "perplexity_interval")
+    return vars(likelihood) | {name: getattr(likelihood, name) for name in more}

@@ -19,6 +19,7 @@ from energax.energies.algebra import MixtureOfEnergies as MixtureOfEnergies
 from energax.energies.algebra import Product as Product
 from energax.energies.algebra import Shifted as Shifted
 from energax.energies.algebra import Tempered as Tempered
+from energax.energies.algebra import check_same_space as check_same_space
 from energax.energies.algebra import condition as condition
 from energax.energies.algebra import freeze as freeze
 from energax.energies.algebra import keeps_terms as keeps_terms

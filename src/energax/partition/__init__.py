@@ -16,8 +16,12 @@ from energax.partition._from_temperatures import (
     log_partition_thermodynamic as log_partition_thermodynamic,
 )
 from energax.partition._held_out import LogLikelihood as LogLikelihood
+from energax.partition._held_out import LogProbabilities as LogProbabilities
 from energax.partition._held_out import energies_of as energies_of
 from energax.partition._held_out import log_likelihood as log_likelihood
+from energax.partition._held_out import log_prob as log_prob
+from energax.partition._likelihood_ratio import LikelihoodRatio as LikelihoodRatio
+from energax.partition._likelihood_ratio import likelihood_ratio as likelihood_ratio
 from energax.partition._log_partition import AFFORDABLE as AFFORDABLE
 from energax.partition._log_partition import exact_method as exact_method
 from energax.partition._log_partition import log_partition as log_partition

@@ -16,6 +16,7 @@ from energax.energies.algebra._path import GeometricPath as GeometricPath
 from energax.energies.algebra._path import keeps_terms as keeps_terms
 from energax.energies.algebra._path import path as path
 from energax.energies.algebra._product import Product as Product
+from energax.energies.algebra._product import check_same_space as check_same_space
 from energax.energies.algebra._product import multiply as multiply
 from energax.energies.algebra._product import product as product
 from energax.energies.algebra._shifted import Shifted as Shifted

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies._base import AbstractEnergy, AbstractNormalised
 from energax.energies._parameters import as_list
 from energax.energies.algebra._frozen import unfreeze
-from energax.energies.algebra._product import _checked, _same_space
+from energax.energies.algebra._product import _checked, check_same_space
 from energax.random import categorical
 from energax.spaces import AbstractSpace, Numbers, State, float_dtype
 
@@ -84,7 +84,7 @@ def mixture(
     if not members:
         raise ValueError("mixture needs at least one energy")
     for member in members[1:]:
-        _same_space(members[0], member)
+        check_same_space(members[0], member)
     weights = np.ones(len(members)) if weights is None else np.asarray(weights, float)
     if weights.shape != (len(members),):
         raise ValueError(f"weights must have shape ({len(members)},), got {weights.shape}")

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from energax.energies._base import AbstractEnergy, AbstractTractable
 from energax.energies.algebra._frozen import unfreeze
-from energax.energies.algebra._product import _checked, _same_space
+from energax.energies.algebra._product import _checked, check_same_space
 from energax.energies.algebra._rules import PATH, find
 from energax.energies.algebra._tempered import Tempered, as_beta, scaled
 from energax.spaces import AbstractSpace, State, float_dtype
@@ -89,7 +89,7 @@ def path(base: AbstractEnergy, target: AbstractEnergy, beta: ArrayLike = 0.0) ->
         raise ValueError(
             f"base must be an energy with a known Z and exact draws, got {type(base).__name__}"
         )
-    _same_space(base, _checked(target))
+    check_same_space(base, _checked(target))
     beta = as_beta(beta, most=1.0)
     rule = find(PATH, base, target)
     kept = None if rule is None else rule(base, target, beta)

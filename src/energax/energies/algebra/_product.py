@@ -51,7 +51,7 @@ def product(energies: Sequence[AbstractEnergy]) -> AbstractEnergy:
 
 def multiply(a: AbstractEnergy, b: AbstractEnergy) -> AbstractEnergy:
     """a * b. See `product`."""
-    _same_space(_checked(a), _checked(b))
+    check_same_space(_checked(a), _checked(b))
     merged = _merge(a, b)
     if merged is not None:
         return merged
@@ -101,7 +101,8 @@ def _checked(energy: Any) -> AbstractEnergy:
     return energy
 
 
-def _same_space(a: AbstractEnergy, b: AbstractEnergy) -> None:
+def check_same_space(a: AbstractEnergy, b: AbstractEnergy) -> None:
+    """Raise `ValueError` unless two energies are over one space."""
     leaves_a, fields_a = jax.tree.flatten(a.space)
     leaves_b, fields_b = jax.tree.flatten(b.space)
     # Shapes and numbers of states are static fields; ends of a box and observed values are
