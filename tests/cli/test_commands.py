@@ -22,7 +22,6 @@ from energax.cli import _common, _report, _rows
 from energax.cli._app import run
 from energax.cli._rows import Reading
 from energax.cli._starts import part_names
-from energax.exact import log_partition_eliminated
 from energax.sampling import _in_chunks as in_chunks
 from energax.training import Fitted
 from energax.training import _fit as training
@@ -603,7 +602,7 @@ def test_sample_of_a_joint_names_its_parts(work, capsys):
         assert set(archive) == {"hidden", "visible", "energy", "about"}
 
 
-# --- score and logz ----------------------------------------------------------------------------
+# --- score -------------------------------------------------------------------------------------
 
 
 def test_score_is_minus_energy_minus_log_z(work, trained, capsys):
@@ -688,48 +687,6 @@ def test_score_of_a_part_scores_the_split_of_fit(work, capsys):
     np.testing.assert_allclose([float(row["energy"]) for row in table], energies, atol=1e-5)
     words = ("--part", "train", "--overwrite", "--json")
     assert call(capsys, "score", MODEL, "rows.npy", *words).json["log_likelihood"]["n_rows"] == 36
-
-
-def test_logz_is_exact_where_that_takes_seconds(work, trained, capsys):
-    result = call(capsys, "logz", MODEL, "--json").json
-    assert set(result) == {"value", "lower", "upper", "std_error", "exact", "method", "trusted"} | {
-        "reason",
-        "level",
-        "diagnostics",
-    }
-    assert result["exact"] is True
-    assert result["value"] == pytest.approx(oracles.log_z(ex.load(MODEL)), abs=1e-5)
-    assert new_files(work, trained) == set()
-
-
-def test_logz_by_elimination(work, capsys):
-    strip = ex.Ising((50, 4), 0.3, 0.1, periodic=False)
-    ex.save(strip, "strip.energax")
-    for words in ((), ("--method", "elimination")):
-        result = call(capsys, "logz", "strip.energax", *words, "--json").json
-        assert (result["method"], result["exact"]) == ("elimination, width 4", True)
-        assert result["value"] == pytest.approx(log_partition_eliminated(strip), rel=1e-12)
-    refused = call(capsys, "logz", MODEL, "--method", "elimination")
-    assert refused.code != 0
-    assert "sum of tables" in refused.err
-
-
-def test_logz_by_annealing_brackets_the_exact_value(work, capsys):
-    words = ("--method", "annealing", "--temperatures", 300, "--chains", 50)
-    ended = call(capsys, "logz", MODEL, *words, "--level", 0.999, "--json")
-    assert (ended.code, ended.err) == (0, "")
-    result = ended.json
-    assert result["exact"] is False
-    assert result["trusted"] is True
-    assert result["level"] == 0.999
-    assert result["diagnostics"]["n_temperatures"] == 300
-    # The interval misses one time in a thousand; the seed is fixed.
-    assert result["lower"] <= oracles.log_z(ex.load(MODEL)) <= result["upper"]
-    assert call(capsys, "logz", MODEL, *words, "--level", 0.999, "--json").json == result
-    other = call(capsys, "logz", MODEL, *words, "--seed", 1, "--json").json
-    assert other["value"] != result["value"]
-    said = call(capsys, "logz", MODEL, *words).out
-    assert said.startswith(f"log Z = {result['value']:.3f}")
 
 
 # --- report, info, demo ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgba
 
 from energax.partition import LogPartition
 from energax.plots import (
+    annealing_path,
     annealing_weights,
     energy_histograms,
     filters,
@@ -293,6 +294,60 @@ def test_annealing_weights_need_weights():
         annealing_weights(np.array([1.0, np.nan]))
     with pytest.raises(ValueError, match="must come from annealing, got log Z by closed form"):
         annealing_weights(log_z([1.0], method="closed form", diagnostics={}))
+
+
+# annealing_path
+
+
+def walk(beta, slope):
+    """A record of a walk along beta whose mean -dE/dbeta is `slope` everywhere."""
+    n = len(beta) - 1
+    path = {
+        "beta": np.asarray(beta),
+        "gain": slope * np.diff(beta),
+        "spread": np.linspace(0.1, 0.5, n),
+        "acceptance": np.full(n - 1, 0.75),
+    }
+    return log_z([1.0, 2.0], diagnostics={"path": path})
+
+
+def test_annealing_path_shows_energy_weights_and_acceptance():
+    beta = np.linspace(0, 1, 21) ** 2
+    figure = annealing_path(walk(beta, 3.0))
+    energy, weights, moves = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["beta"] * 3
+    np.testing.assert_allclose(energy.lines[0].get_ydata(), 3.0)
+    np.testing.assert_allclose(energy.lines[0].get_xdata(), (beta[1:] + beta[:-1]) / 2)
+    np.testing.assert_array_equal(weights.lines[0].get_xdata(), beta[1:])
+    np.testing.assert_allclose(weights.lines[0].get_ydata(), np.linspace(0.1, 0.5, 20))
+    np.testing.assert_array_equal(moves.lines[0].get_xdata(), beta[1:-1])
+    np.testing.assert_allclose(moves.lines[0].get_ydata(), 0.75)
+    assert energy.get_legend() is None
+
+
+def test_annealing_path_of_a_bracket_goes_both_ways():
+    beta = np.linspace(0, 1, 1001)
+    both = {"forward": walk(beta, 3.0), "reverse": walk(beta[::-1], 4.0)}
+    figure = annealing_path(log_z([1.0, 2.0], diagnostics=both), width=3.7)
+    up, down = figure.axes[0].lines
+    assert labels(figure.axes[0]) == ["annealed up", "annealed down"]
+    assert len(up.get_xdata()) == 100  # means over bins of neighbours
+    np.testing.assert_allclose(up.get_ydata(), 3.0)
+    np.testing.assert_allclose(down.get_ydata(), 4.0)
+    assert up.get_xdata()[0] == pytest.approx(0.005)
+    assert down.get_xdata()[0] == pytest.approx(0.995)
+    tops = [axes.get_position().y0 for axes in figure.axes]
+    assert tops[0] > tops[1] > tops[2]
+
+
+def test_annealing_path_needs_a_path():
+    with pytest.raises(ValueError, match="by annealing or a bracket, got one by MBAR"):
+        annealing_path(log_z([1.0], method="MBAR", diagnostics={}))
+
+
+def test_annealing_path_needs_a_record(as_users_call):
+    with pytest.raises(ValueError, match=r"needs what ex\.log_partition returns, got float"):
+        annealing_path(3.0)
 
 
 # What all share

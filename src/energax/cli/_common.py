@@ -4,6 +4,8 @@ import json
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +24,20 @@ console = Console(stderr=True, highlight=False)
 """Where progress goes."""
 
 _results = Console(highlight=False)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A sign of life and the time gone by, on a terminal, while a block is at work."""
+    if not console.is_terminal:
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn(what), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 def say(text: Any, style: str | None = None) -> None:
@@ -253,9 +269,11 @@ def _plain(value: Any) -> Any:
 
 
 def log_z_record(z: ex.LogPartition) -> dict[str, Any]:
-    """`LogPartition` for JSON, without its weights."""
-    scalars = {k: v for k, v in z.diagnostics.items() if np.ndim(v) == 0}
-    return {
+    """`LogPartition` for JSON, without its weights; with what a bracket is made of."""
+    scalars = {
+        k: v for k, v in z.diagnostics.items() if isinstance(v, str | int | float | np.generic)
+    }
+    record = {
         "value": z.value,
         "lower": z.lower,
         "upper": z.upper,
@@ -267,6 +285,8 @@ def log_z_record(z: ex.LogPartition) -> dict[str, Any]:
         "level": z.level,
         "diagnostics": scalars,
     }
+    parts = {name: log_z_record(part) for name, part in z.parts.items()}
+    return record | ({"parts": parts} if parts else {})
 
 
 def likelihood_record(likelihood: ex.LogLikelihood) -> dict[str, Any]:

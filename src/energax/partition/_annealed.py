@@ -14,7 +14,7 @@ from energax.diagnostics import check_level, log_mean_weight, pareto_k
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
 from energax.kernels import AbstractKernel
 from energax.partition._anneal import Annealed, anneal, as_ladder
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.random import as_count
 from energax.sampling import default_kernel
 from energax.spaces import State
@@ -34,6 +34,7 @@ _N_SHARE = 4096
 """Draws of the base by which is found what share of them the model excludes."""
 
 
+@timed
 def log_partition_annealed(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -77,6 +78,7 @@ def log_partition_annealed(
     return from_weights(base, run.log_weights, method, level, facts)
 
 
+@timed
 def log_partition_reverse(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -209,6 +211,7 @@ def facts_of(run: Annealed, betas: np.ndarray, base: AbstractEnergy) -> dict[str
     return {
         "n_chains": weights.size,
         "n_temperatures": len(betas) - 1,
+        "n_steps": weights.size * (len(betas) - 2),
         "log_weights": weights,
         "acceptance": float(np.mean(run.acceptance)),
         "base": type(base).__name__,

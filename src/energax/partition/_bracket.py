@@ -18,7 +18,7 @@ from energax.partition._annealed import (
     log_partition_reverse,
 )
 from energax.partition._bases import chains_kernel
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.partition._from_temperatures import mbar_of
 from energax.partition._multistate import multistate
 from energax.partition._sequential import spread_along
@@ -48,6 +48,7 @@ _ALIKE = 0.01
 """nats that no two estimates are asked to agree to."""
 
 
+@timed
 def log_partition_bracketed(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -114,7 +115,7 @@ def log_partition_bracketed(
     kernel = chains_kernel(start) if kernel is None else kernel
     check_exact(kernel, start)
     key_tempered, key_draw, key_up, key_down = jax.random.split(key, 4)
-    run = _replicas(energy, base, kernel, n_ladders, n_replicas, key_tempered)
+    run, n_steps = _replicas(energy, base, kernel, n_ladders, n_replicas, key_tempered)
     down, n_sources = _starts(energy, run, n_chains, x, key_draw)
     exact_draws = x is None and isinstance(energy, AbstractTractable)
     lengths = _TEMPERATURES if n_temperatures is None else (n_temperatures,)
@@ -132,10 +133,13 @@ def log_partition_bracketed(
         back = log_partition_reverse(
             energy, base, down, key=next(keys), n_sources=n_sources, **common
         )
+        n_steps += up.diagnostics["n_steps"] + back.diagnostics["n_steps"]
         found = _Both(up, back, mbar_of(run, level=level), run, n_sources, exact_draws)
         if found.accurate or run.problems:  # which longer annealing would not mend
             break
-    return found.joined(float(base.log_normaliser()), level)
+    z = found.joined(float(base.log_normaliser()), level)
+    z.diagnostics["n_steps"] = n_steps
+    return z
 
 
 def _replicas(
@@ -145,11 +149,12 @@ def _replicas(
     n_ladders: int,
     n_replicas: int | None,
     key: Key[Array, ""],
-) -> TemperedRun:
-    """Replica exchange with rungs enough that replicas travel, for as long as they need to mix."""
+) -> tuple[TemperedRun, int]:
+    """Replica exchange with rungs enough that replicas travel, for as long as they need to mix, and
+    the steps of all that were tried."""
     lengths = list(_REPLICAS if n_replicas is None else (n_replicas,))
     efforts = list(_EFFORTS)
-    run, tries = None, 0
+    tries, n_steps = 0, 0
     while True:
         run = tempered_run(
             energy,
@@ -162,16 +167,17 @@ def _replicas(
             kernel=kernel,
         )
         tries += 1
+        n_steps += run.n_steps
         rates = run.report.swap_rates
         if not np.isfinite(run.energy).all():  # which nothing longer would mend
-            return run
+            return run, n_steps
         if len(lengths) > 1 and not np.nanmin(rates) >= _FEWEST_SWAPS:
             wanted = 2 * run.report.barrier[-1] + 1
             lengths = [n for n in lengths[1:] if n >= wanted] or lengths[-1:]
         elif len(efforts) > 1 and run.problems:
             efforts, lengths = efforts[1:], lengths[1:] or lengths
         else:
-            return run
+            return run, n_steps
 
 
 def _starts(

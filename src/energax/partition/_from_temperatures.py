@@ -7,11 +7,12 @@ from jaxtyping import Array, Key
 
 from energax.diagnostics import check_level
 from energax.energies import AbstractEnergy, AbstractTractable
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.partition._multistate import Multistate, multistate
 from energax.partition._tempered import TemperedRun, tempered_run
 
 
+@timed
 def log_partition_mbar(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -42,6 +43,7 @@ def log_partition_mbar(
     return mbar_of(tempered_run(energy, base, key=key, **options), level=level)
 
 
+@timed
 def log_partition_bridge(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -78,6 +80,7 @@ def log_partition_bridge(
     return _estimate(run, together, f"bridge sampling over {n_rungs} rungs", level)
 
 
+@timed
 def log_partition_thermodynamic(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -169,6 +172,7 @@ def facts_of(run: TemperedRun) -> dict[str, Any]:
     return {
         "n_ladders": n_ladders,
         "n_draws": n_draws,
+        "n_steps": run.n_steps,
         "betas": run.betas,
         "swap_rates": run.report.swap_rates,
         "barrier": float(run.report.barrier[-1]),

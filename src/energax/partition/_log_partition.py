@@ -21,7 +21,7 @@ from energax.exact import (
 from energax.partition._annealed import log_partition_annealed, log_partition_reverse
 from energax.partition._bases import default_base
 from energax.partition._bracket import log_partition_bracketed
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.partition._from_temperatures import (
     log_partition_bridge,
     log_partition_mbar,
@@ -148,6 +148,7 @@ def exact_method(energy: AbstractEnergy) -> Exact | None:
     return "enumeration" if count is not None and count <= AFFORDABLE else None
 
 
+@timed
 def _exactly(model: AbstractEnergy, method: str, level: float) -> LogPartition:
     if method == "closed form":
         if not isinstance(model, AbstractTractable):

@@ -21,7 +21,7 @@ from energax.kernels import (
 )
 from energax.partition._anneal import as_ladder
 from energax.partition._annealed import check_exact, from_weights
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.random import as_count
 from energax.sampling import default_kernel
 
@@ -32,6 +32,7 @@ _RESAMPLE_BELOW = 0.5
 """The share of a run's particles below which their effective number leads to resampling."""
 
 
+@timed
 def log_partition_smc(
     energy: AbstractEnergy,
     base: AbstractTractable,
@@ -93,6 +94,7 @@ def log_partition_smc(
         "n_chains": n_chains,
         "n_runs": n_runs,
         "n_temperatures": len(ladder) - 1,
+        "n_steps": n_chains * (len(ladder) - 1) * (2 if betas is None else 1),
         "betas": np.asarray(ladder, np.float64),
         "resampled": float(np.mean(resampled)),
         "base": type(base).__name__,

@@ -54,6 +54,8 @@ class TemperedRun:
     """How well replicas travel."""
     base_log_normaliser: float
     """log Z at beta = 0."""
+    n_steps: int
+    """Steps of all replicas together, those of the warm-up too."""
 
     @property
     def n_ladders(self) -> int:
@@ -166,6 +168,7 @@ def tempered_run(
         kernel=tuned,
         report=ladder_report(tuned, states),
         base_log_normaliser=float(base.log_normaliser()),
+        n_steps=n_ladders * n_replicas * (warmup + n_draws * thin),
     )
 
 

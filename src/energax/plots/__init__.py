@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure`; save it with `figure.savefi
 `pip install "energax[report]"`.
 """
 
+from energax.plots._annealing_path import annealing_path as annealing_path
 from energax.plots._annealing_weights import annealing_weights as annealing_weights
 from energax.plots._density_under_chains import density_under_chains as density_under_chains
 from energax.plots._energy_histograms import energy_histograms as energy_histograms
