@@ -35,6 +35,7 @@ from energax.energies import mixture as mixture
 from energax.energies import path as path
 from energax.energies import product as product
 from energax.exact import log_partition_on_grid as log_partition_on_grid
+from energax.exact import log_partition_quadrature as log_partition_quadrature
 from energax.io import load as load
 from energax.io import read as read
 from energax.io import save as save

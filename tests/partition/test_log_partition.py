@@ -1,5 +1,7 @@
 """`log_partition`: which method is chosen, and what the exact ones return."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -184,3 +186,61 @@ def test_factor_graphs_are_eliminated():
         log_partition(strip, key=ex.key(0), method="elimination", n_chains=5)
     with pytest.raises(ValueError, match="sum of tables"):
         log_partition(registry._rbm(), key=ex.key(0), method="elimination")
+
+
+def test_quadrature_is_taken_where_it_can_be_trusted():
+    well = registry.CONTINUOUS["double well"]()
+    found = log_partition(well, key=ex.key(0))
+    assert found.method.startswith("quadrature, ")
+    assert not found.exact
+    assert found.trusted
+    assert found.value == pytest.approx(0.6799261957, abs=found.std_error)
+    assert found.std_error == found.diagnostics["error"] < 1e-5
+    assert (found.lower, found.upper) == (
+        found.value - found.std_error,
+        found.value + found.std_error,
+    )
+    assert found.level == 0.95
+    other = log_partition(well, key=ex.key(1), method="quadrature", tolerance=1e-3, level=0.5)
+    assert other.value == pytest.approx(found.value, abs=1e-3)
+    assert other.level == 0.5
+    box = log_partition(registry.CONTINUOUS["box"](), key=ex.key(0))
+    assert box.method.startswith("quadrature, ")
+    closed = ex.Gaussian(jnp.zeros(2))
+    assert log_partition(closed, key=ex.key(0)).method == "closed form"
+    assert log_partition(closed, key=ex.key(0), method="quadrature").value == pytest.approx(
+        0, abs=1e-5
+    )
+
+
+def test_the_bracket_is_taken_where_quadrature_fails_or_is_not_tried(monkeypatch):
+    def bracket(energy, base, **options):
+        return "bracket"
+
+    module = sys.modules["energax.partition._log_partition"]
+    monkeypatch.setitem(module._ESTIMATORS, "bracket", bracket)
+    monkeypatch.setattr(module, "default_base", lambda energy, key: None)
+    with oracles.as_users_run():
+        for energy in (
+            ex.NeuralEnergy(lambda x: 0.0 * x, ex.Real()),  # not integrable
+            ex.NeuralEnergy(lambda x: -jnp.sum(x**4), ex.Real(3)),
+            ex.Ising((30, 30), 0.4),
+        ):
+            assert log_partition(energy, key=ex.key(0)) == "bracket"
+        well = registry.CONTINUOUS["double well"]()
+        assert log_partition(well, key=ex.key(0), thin=2) == "bracket"
+
+
+def test_quadrature_that_fails_says_so():
+    flat = ex.NeuralEnergy(lambda x: 0.0 * x, ex.Real())
+    found = log_partition(flat, key=ex.key(0), method="quadrature")
+    assert not found.trusted
+    assert (found.lower, found.upper, found.std_error) == (-np.inf, np.inf, np.inf)
+    assert "NOT TRUSTED: p falls so slowly" in found.summary
+    key = ex.key(0)
+    with pytest.raises(ValueError, match="quadrature takes no base"):
+        log_partition(flat, key=key, method="quadrature", base=ex.Gaussian(jnp.zeros(())))
+    with pytest.raises(ValueError, match="its options are tolerance, most_evaluations"):
+        log_partition(flat, key=key, method="quadrature", n_chains=50)
+    with pytest.raises(ValueError, match="needs a Real or Box space"):
+        log_partition(registry._rbm(), key=key, method="quadrature")

@@ -5,6 +5,8 @@ from energax.exact._answers import Mode as Mode
 from energax.exact._answers import draw_eliminated as draw_eliminated
 from energax.exact._answers import marginals as marginals
 from energax.exact._answers import mode_eliminated as mode_eliminated
+from energax.exact._cubature import Quadrature as Quadrature
+from energax.exact._cubature import log_partition_quadrature as log_partition_quadrature
 from energax.exact._elimination import affordable_plan as affordable_plan
 from energax.exact._elimination import elimination_plan as elimination_plan
 from energax.exact._elimination import log_partition_eliminated as log_partition_eliminated

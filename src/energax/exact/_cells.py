@@ -69,8 +69,16 @@ class Cells:
         at = low[:, None] + width[:, None] * self.nodes
         return at.reshape(-1, self.dimensions)
 
-    def add(self, low, width, x: np.ndarray, log_p: np.ndarray, log_slope: np.ndarray, eps: float):
-        """Cells with the points, log densities and log slopes at their nodes."""
+    def add(
+        self,
+        low: np.ndarray,
+        width: np.ndarray,
+        x: np.ndarray,
+        log_p: np.ndarray,
+        log_slope: np.ndarray,
+        eps: float,
+    ) -> None:
+        """Cells, with points, log densities and log slopes at their nodes; `eps` of the model."""
         n, m = len(low), self.n_nodes
         new = slice(self.count, self.count + n)
         log_p = log_p.reshape(n, m)
@@ -81,18 +89,18 @@ class Cells:
         self.low[new], self.width[new], self.level[new], self.top[new] = low, width, level, top
         self.total[new] = volume * (value @ self.weights)
         self.errors[new] = volume[:, None] * np.abs(value @ self.differences)
-        # What the last bit of E, and of x, changes.
-        size = np.where(value > 0, np.abs(log_p), 0.0)
-        rounding = (value * size) @ self.weights
+        # What the last bit of E changes, and that of x: it moves what is between two nodes by a
+        # share of the cell.
+        nats = np.where(value > 0, np.abs(log_p), 0.0)
+        rounding = (value * nats) @ self.weights
+        others = _product([rule()[1] / 2] * (self.dimensions - 1))
         for j in range(self.dimensions):
             grid = (n, 15**j, 15, 15 ** (self.dimensions - j - 1))
-            changes = np.abs(np.diff(value.reshape(grid), axis=2))
-            others = _product([rule()[1] / 2] * (self.dimensions - 1)).reshape(grid[1], grid[3])
-            size = np.abs(x[:, j]).reshape(n, -1).max(1)
-            # Per unit of u the slope of x is not one: the share of the cell that a bit covers.
-            reach = x[:, j].reshape(n, -1).max(1) - x[:, j].reshape(n, -1).min(1)
-            share = np.minimum(size / np.maximum(reach, 1e-300), 1 / eps)
-            rounding += share * np.einsum("nakb,ab->n", changes, others)
+            changes = np.abs(np.diff(value.reshape(grid), axis=2)).sum(2)
+            at = x[:, j].reshape(n, m)
+            reach = np.maximum(at.max(1) - at.min(1), 1e-300)
+            share = np.minimum(np.abs(at).max(1) / reach, 1 / eps)
+            rounding += share * (changes.reshape(n, -1) @ others)
         self.rounding[new] = eps * volume * rounding
         self.count += n
 
@@ -119,7 +127,7 @@ class Cells:
 
     def can_be_cut(self, cells: np.ndarray) -> np.ndarray:
         """Whether double precision leaves room between a cell's nodes."""
-        return (self.width[cells] > _SMALLEST).any(1)
+        return np.asarray((self.width[cells] > _SMALLEST).any(1))
 
     def holding(self, u: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """The uncut cell that holds each of some coordinates, all of them inside of `cell`."""

@@ -14,8 +14,8 @@ from energax.random import as_count
 from energax.spaces import Box, Real
 
 MOST_DIMENSIONS = 4
-_FIRST_CELLS = 4
-"""Cells an axis before the first error is looked at."""
+_FIRST_CELLS = {1: 4, 2: 4, 3: 4, 4: 2}
+"""Cells an axis before the first error is looked at, by dimensions."""
 _WIDER = 4
 """How many times as wide as a cell that holds mass its neighbours may be."""
 _LEAST_MASS = 0.01
@@ -54,7 +54,7 @@ def log_partition_quadrature(
     the density at the points met before: a cell that missed a narrow mode is cut on.
 
     A mode can still be missed that is narrower than the distance of the points (65,536 in one
-    dimension, a quarter of `most_evaluations` in more), has steep sides and lies within another.
+    dimension, a quarter of `most_evaluations` in more) and whose foot lies within another mode.
 
     **Arguments:**
 
@@ -88,7 +88,8 @@ def log_partition_quadrature(
             f"quadrature is for 1 to {MOST_DIMENSIONS} dimensions, got {dimensions}: its cost grows"
             ' with a power of them; take log_partition(..., method="bracket")'
         )
-    if isinstance(tolerance, bool) or not 1e-12 <= tolerance <= 1:
+    number = isinstance(tolerance, int | float | np.floating) and not isinstance(tolerance, bool)
+    if not number or not 1e-12 <= tolerance <= 1:
         raise ValueError(f"tolerance must be between 1e-12 and 1 nats, got {tolerance!r}")
     most = as_count(most_evaluations, "most_evaluations")
     log_p = LogDensity(energy)
@@ -110,15 +111,13 @@ def _refined(
         x, log_slope = coordinates.points(cells.coordinates(low, width))
         cells.add(low, width, x, log_p(x), log_slope, float(np.finfo(log_p.dtype).eps))
 
-    d = cells.dimensions
-    if cells.room() < 2 * _FIRST_CELLS**d:
-        needed = log_p.n_evaluations + 2 * _FIRST_CELLS**d * 15**d
+    d, per_axis = cells.dimensions, _FIRST_CELLS[cells.dimensions]
+    if cells.room() < 2 * per_axis**d:
+        needed = log_p.n_evaluations + 2 * per_axis**d * 15**d
         reason = f"most_evaluations is too small to start with: raise it above {4 * needed // 3}"
-        return Quadrature(
-            math.nan, math.inf, log_p.n_evaluations, 0, math.inf, False, reason
-        )
+        return Quadrature(math.nan, math.inf, log_p.n_evaluations, 0, math.inf, False, reason)
     add(np.full((1, d), -1.0), np.full((1, d), 2.0))
-    while (wide := cells.leaves[(cells.width[cells.leaves] > 2 / _FIRST_CELLS).any(1)]).size:
+    while (wide := cells.leaves[(cells.width[cells.leaves] > 2 / per_axis).any(1)]).size:
         add(*cells.cut(wide, cells.longest(wide)))
     while True:
         state = _state(cells, tolerance)
@@ -211,7 +210,7 @@ def _result(
     elif large and _reaches_infinity(cells, log_p, state):
         reason = "p falls so slowly far out that its integral is infinite, or cannot be told"
     elif unfinished:
-        reason = "there are modes that the cells do not resolve: raise most_evaluations"
+        reason = "the cells disagree with points between their nodes: raise most_evaluations"
     if reason:
         nats = math.inf
     elif large:
@@ -226,8 +225,14 @@ def _result(
 
 
 def _reaches_infinity(cells: Cells, log_p: LogDensity, state: _State) -> bool:
-    """Whether most of the error is that of cells that lie at an infinite end."""
-    low = cells.low[cells.leaves]
-    high = low + cells.width[cells.leaves]
-    outer = ((low == -1) & ~np.isfinite(log_p.low)) | ((high == 1) & ~np.isfinite(log_p.high))
-    return bool(state.errors[outer.any(1)].sum() > state.error / 2)
+    """Whether most of the error is that of cells whose integrand does not fall towards infinity."""
+    leaves = cells.leaves
+    low, width, top = cells.low[leaves], cells.width[leaves], cells.top[leaves]
+    outer = np.zeros(len(leaves), bool)
+    for j in range(cells.dimensions):
+        level = cells.level[leaves].reshape(len(leaves), 15**j, 15, -1)
+        if not np.isfinite(log_p.low[j]):
+            outer |= (low[:, j] == -1) & (level[:, :, 0].max((1, 2)) > top - 1)
+        if not np.isfinite(log_p.high[j]):
+            outer |= (low + width == 1)[:, j] & (level[:, :, -1].max((1, 2)) > top - 1)
+    return bool(state.errors[outer].sum() > state.error / 2)

@@ -20,7 +20,7 @@ class LogPartition:
     upper: float
     """Upper end of the interval at `level`; may be `inf`."""
     std_error: float
-    """Standard error, 0 if exact."""
+    """Standard error, 0 if exact; of quadrature its estimated error, in which no chance is."""
     exact: bool
     """Whether nothing was estimated; rounding apart, value = lower = upper."""
     method: str

@@ -27,6 +27,7 @@ from energax.partition._from_temperatures import (
     log_partition_mbar,
     log_partition_thermodynamic,
 )
+from energax.partition._quadrature import by_quadrature, is_narrow
 from energax.partition._sequential import log_partition_smc
 from energax.partition._tempered import tempered_run
 from energax.random import as_key
@@ -39,6 +40,7 @@ Exact = Literal["closed form", "elimination", "enumeration"]
 """Methods without an error but rounding."""
 
 Estimated = Literal[
+    "quadrature",
     "bracket",
     "annealing",
     "reverse annealing",
@@ -72,13 +74,14 @@ def log_partition(
     """log Z = log of the sum or integral of exp(-E(x)), with an interval.
 
     Without a `method`: the closed form if there is one, elimination of the variables of a factor
-    graph or enumeration (an RBM by its smaller layer) if it takes seconds, and otherwise, or if a
-    base or options ask for it, a bracket between annealing up and annealing down, checked by
-    replica exchange.
+    graph or enumeration (an RBM by its smaller layer) if it takes seconds, quadrature over one or
+    two real entries if it can be trusted there, and otherwise, or if a base or options ask for
+    it, a bracket between annealing up and annealing down, checked by replica exchange.
 
     | `method` | what is done |
     | --- | --- |
     | `"closed form"`, `"elimination"`, `"enumeration"` | exact |
+    | `"quadrature"` | `log_partition_quadrature`: in one to three or four real dimensions |
     | `"bracket"` | `log_partition_bracketed`: limits from both sides |
     | `"annealing"` | `log_partition_annealed`: a stochastic lower bound |
     | `"reverse annealing"` | `log_partition_reverse`: an upper one, from draws `x` of the model |
@@ -112,13 +115,22 @@ def log_partition(
     given = [*(["base"] if base is not None else []), *options]
     if method is None:
         method = "bracket" if given else exact_method(model) or "bracket"
+        if method == "bracket" and not given and is_narrow(model):
+            found = by_quadrature(model, level=level)
+            if found.trusted:
+                return found
     if method in get_args(Exact):
         if given:
             raise ValueError(f"{method} takes no options, got {', '.join(given)}")
         return _exactly(model, method, level)
+    if method == "quadrature":
+        if base is not None:
+            raise ValueError("quadrature takes no base: nothing is annealed")
+        _check_options(method, by_quadrature, options)
+        return by_quadrature(model, level=level, **options)
     estimator = _ESTIMATORS.get(method)
     if estimator is None:
-        names = ", ".join(f'"{name}"' for name in (*get_args(Exact), *_ESTIMATORS))
+        names = ", ".join(f'"{name}"' for name in (*get_args(Exact), *get_args(Estimated)))
         raise ValueError(f"method must be {names} or None, got {method!r}")
     _check_options(method, estimator, options)
     key_base, key_run = jax.random.split(key)
