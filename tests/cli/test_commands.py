@@ -718,6 +718,15 @@ def test_report_is_one_page(work, trained, capsys):
     assert listing(work) != before
 
 
+def test_a_report_may_rest_on_a_bracket(work, capsys):
+    words = ("--method", "bracket", "--chains", 25, "--sample-steps", 20, "--temperatures", 50)
+    result = call(capsys, "report", MODEL, "rows.npy", *words, "--json").json
+    assert set(result["log_partition"]["parts"]) == {"forward", "reverse", "mbar"}
+    (page,) = pages("rows-rbm-report.html")
+    assert "--method bracket --chains 25 --temperatures 50" in page
+    assert "Annealed down" in page
+
+
 def pages(*names):
     return [Path(name).read_text(encoding="utf-8") for name in names]
 

@@ -82,6 +82,19 @@ def test_samples_are_chains_from_base_draws(machine):
     assert set(found.seconds) == {"annealing", "enumeration", "samples"}
 
 
+def test_the_estimate_may_be_a_bracket(machine):
+    rbm, train, test, _ = machine
+    settings = TINY | {"n_temperatures": 50}
+    found = evaluate(rbm, train, test, key=ex.key(1), method="bracket", **settings)
+    estimate, exact = found.log_partition, found.exact_log_partition
+    assert set(estimate.parts) == {"forward", "reverse", "mbar"}
+    assert estimate.trusted
+    assert estimate.lower < exact.value < estimate.upper
+    assert estimate.diagnostics["base"] == "Bernoulli"
+    assert estimate.diagnostics["n_temperatures"] == 50
+    assert set(found.seconds) == {"bracket", "enumeration", "samples"}
+
+
 def test_ctrl_c_in_the_samples_ends_the_evaluation(machine, monkeypatch):
     def stopped(*arguments, **settings):
         draws = ex.sample(*arguments, **settings)
@@ -117,6 +130,8 @@ def test_rows_are_named():
         ({"n_samples": 0}, "n_samples must be an integer of at least 1"),
         ({"most_rows": 0}, "most_rows must be an integer of at least 1"),
         ({"sample_steps": -1}, "sample_steps must be an integer of at least 1"),
+        ({"n_temperatures": 1}, "n_temperatures must be an integer of at least 2"),
+        ({"method": "guess"}, 'method must be "annealing" or "bracket"'),
         ({"n_chains": 1}, "n_chains must be an integer of at least 2"),
         ({"level": 2.0}, "level must lie between 0 and 1"),
         ({"key": 0}, "key must be one random key"),

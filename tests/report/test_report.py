@@ -39,10 +39,25 @@ ESTIMATE = LogPartition(
         "base": "Bernoulli",
         "ess": 19.75,
         "largest_weight": 0.0612,
+        "seconds": 12.34,
+        "n_steps": 29980,
+        "path": {
+            "beta": np.linspace(0.0, 1.0, 1501),
+            "gain": np.full(1500, 0.0012),
+            "spread": np.linspace(0.0, 0.1, 1500),
+            "acceptance": np.ones(1499),
+        },
     },
 )
 EXACT = LogPartition(
-    5.0375, 5.0375, 5.0375, 0.0, True, "enumeration of 8 states", True, "", 0.95, {"n_states": 8}
+    value=5.0375,
+    lower=5.0375,
+    upper=5.0375,
+    std_error=0.0,
+    exact=True,
+    method="enumeration of 8 states",
+    trusted=True,
+    diagnostics={"n_states": 8, "seconds": 0.012},
 )
 
 
@@ -202,9 +217,9 @@ def test_nothing_of_the_template_is_left(html):
 
 
 def test_every_picture_has_words_for_those_who_cannot_see_it(page):
-    assert len(page.images) == 7
+    assert len(page.images) == 8
     assert all(len(image["alt"]) > 20 for image in page.images)
-    assert page.tags.count("source") == 7
+    assert page.tags.count("source") == 8
     assert any("the exact value is 5.037" in i["alt"].lower() for i in page.images)
 
 
@@ -232,6 +247,7 @@ def test_numbers_are_those_of_the_record(page):
         ["log Z (nats)", "5.012", "5.037"],
         ["95% interval", "4.951 to 5.072", "none needed"],
         ["Standard error", "0.030", "0"],
+        ["Cost", "12.3 s, 29,980 steps of chains", "0.01 s, 8 states listed"],
         ["Temperatures", "1,500"],
         ["Weights' effective number", "19.8 of 20"],
         ["Largest weight's share", "6.1%"],
@@ -249,7 +265,7 @@ def test_numbers_are_those_of_the_record(page):
 
 def test_each_picture_is_drawn_for_wide_and_for_narrow_pages(page):
     pictures = [link for link in page.links if link.startswith("data:")]
-    assert len(set(pictures)) == 14
+    assert len(set(pictures)) == 16
 
 
 @pytest.fixture
@@ -411,7 +427,7 @@ def test_rows_are_numbered_as_in_the_users_file(monkeypatch):
     [
         (
             {"log_partition": dataclasses.replace(ESTIMATE, trusted=False, reason="why")},
-            ("note", "The annealed log Z is not trusted"),
+            ("note", "The estimated log Z is not trusted"),
         ),
         (
             {"log_partition": dataclasses.replace(ESTIMATE, upper=5.02)},
@@ -523,6 +539,65 @@ def test_the_comparison_with_the_exact_value_is_in_words(value, words):
     z = dataclasses.replace(ESTIMATE, value=value, lower=lower, upper=upper)
     said = " ".join(comparison(z, EXACT))
     assert all(word in said for word in words), said
+
+
+def bracket():
+    """An untrusted record from both sides; its chains that came down stand for five ladders."""
+    ladder = ESTIMATE.diagnostics["path"]
+    down = ESTIMATE.diagnostics | {
+        "path": ladder | {"beta": ladder["beta"][::-1], "gain": -ladder["gain"]},
+        "n_sources": 5,
+        "ess": 4.5,
+    }
+    parts = {
+        "forward": ESTIMATE,
+        "reverse": dataclasses.replace(ESTIMATE, value=5.2, upper=np.inf, diagnostics=down),
+        "mbar": LogPartition(5.1, 5.0, 5.2, 0.05, False, "MBAR over 8 rungs", True),
+    }
+    replicas = {
+        "n_ladders": 5,
+        "betas": np.linspace(0, 1, 8),
+        "round_trips": 1234,
+        "rhat": 1.13,
+        "rhat_limit": 1.05,
+    }
+    shared = {name: ESTIMATE.diagnostics[name] for name in ("n_chains", "n_temperatures", "base")}
+    return dataclasses.replace(
+        ESTIMATE,
+        upper=np.inf,
+        trusted=False,
+        reason="chains have not mixed",
+        method="annealed both ways",
+        diagnostics=parts | shared | {"replicas": replicas, "seconds": 90.0, "n_steps": 1234567},
+    )
+
+
+def test_a_bracket_shows_what_it_is_made_of(tmp_path, wide_pictures_only):
+    both = record(evaluation=evaluation(log_partition=bracket(), exact_log_partition=None))
+    page = Page(write_report(both, tmp_path / "both.html").read_text(encoding="utf-8"))
+    for row in (
+        ["Bracket"],
+        ["95% interval", "4.951 to \N{INFINITY}"],
+        ["Annealed up", "5.012 (4.951 to 5.072)"],
+        ["Annealed down", "5.200 (4.951 to \N{INFINITY})"],
+        ["Replica exchange", "5.100 (5.000 to 5.200)"],
+        ["Cost", "90.0 s, 1,234,567 steps of chains"],
+        ["Trusted", "no. Chains have not mixed."],
+        ["Weights' effective number, up", "19.8 of 20"],
+        ["Weights' effective number, down", "4.5 of 5"],
+        ["Replica exchange", "5 ladders of 8"],
+        ["Round trips of replicas", "1,234"],
+        ["Replicas' largest R-hat", "1.13, by chance below 1.05"],
+        ["log Z", "annealed both ways", "20 chains, 1,500 temperatures", "90.0 s", "99"],
+    ):
+        assert row in page.rows, row
+    assert {"figure-path", "figure-weights"} <= set(page.ids)
+    assert "replica exchange is a second opinion" in page.text
+    assert "with log Z bracketed" in page.text
+    compared = log_z_rows(record(evaluation=evaluation(log_partition=bracket())))
+    assert {len(row) for row in compared} == {3}
+    assert compared[0] == ("log Z (nats)", "5.012", "5.037")
+    assert {row[0]: row[2] for row in compared}["Annealed up"] == "\N{EN DASH}"
 
 
 def test_numbers_that_are_not_finite_have_words():

@@ -27,9 +27,9 @@ _results = Console(highlight=False)
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str, *, show: bool = True) -> Iterator[None]:
     """A sign of life and the time gone by, on a terminal, while a block is at work."""
-    if not console.is_terminal:
+    if not (show and console.is_terminal):
         yield
         return
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn

@@ -72,7 +72,6 @@ def demo(
         page,
         Reading(),
         chains=100,
-        temperatures=5000,
         sample_steps=1000,
         seed=seed,
         quiet=quiet,

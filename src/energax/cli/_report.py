@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from energax.cli._common import (
     log_z_record,
     say,
     show_json,
+    waiting,
 )
 from energax.cli._rows import Reading, split_rows
 from energax.report import Report, write_report
@@ -44,6 +46,13 @@ from energax.report._write import check_extra
 from energax.spaces import Binary
 
 _DOUBT = ", so test rows may have been trained on"
+
+
+class Method(StrEnum):
+    """How a report estimates log Z."""
+
+    annealing = "annealing"
+    bracket = "bracket"
 
 
 def report(
@@ -59,8 +68,21 @@ def report(
     threshold: Threshold = None,
     low: Low = None,
     high: High = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="How log Z is estimated. bracket: annealed down from the model as well as up, and"
+            " checked by replica exchange; some ten times as long."
+        ),
+    ] = Method.annealing,
     chains: Annotated[int, typer.Option(help="Annealed chains for log Z.")] = 100,
-    temperatures: Annotated[int, typer.Option(help="Temperatures for log Z.")] = 5000,
+    temperatures: Annotated[
+        int | None,
+        typer.Option(
+            help="Temperatures for log Z (default: 5000; of a bracket, as many as it needs).",
+            show_default=False,
+        ),
+    ] = None,
     sample_steps: Annotated[int, typer.Option(help="Steps of each chain to a sample.")] = 1000,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -81,6 +103,7 @@ def report(
         data,
         path,
         Reading(array, test_array, label_column, unpack_bits, threshold, low, high),
+        method=method,
         chains=chains,
         temperatures=temperatures,
         sample_steps=sample_steps,
@@ -107,17 +130,18 @@ def make_report(
     given: Reading,
     *,
     chains: int,
-    temperatures: int,
     sample_steps: int,
     seed: int,
     quiet: bool,
+    method: Method = Method.annealing,
+    temperatures: int | None = None,
 ) -> tuple[ex.Evaluation, str]:
     """Evaluate a saved model and write its page; also what is wrong with its rows, if anything."""
     check_at_least(1, sample_steps=sample_steps)
     energy, metadata = load_model(model)
     if not isinstance(energy.space, Binary):
         raise ValueError(f"reports are of models over zeros and ones; this is over {energy.space}")
-    check_annealing(energy, chains, temperatures)
+    check_annealing(energy, chains, 2 if temperatures is None else temperatures)
     settings = check_settings(metadata, model)
     split = split_rows(
         data,
@@ -135,15 +159,17 @@ def make_report(
     # The same rows may be called otherwise from here.
     data_of_fit = settings.get("data") if problem or "data" not in settings else str(data)
     began = time.monotonic()
-    evaluation = ex.evaluate(
-        energy,
-        train,
-        test,
-        key=ex.key(seed),
-        n_chains=chains,
-        n_temperatures=temperatures,
-        sample_steps=sample_steps,
-    )
+    with waiting("evaluating", show=not quiet):
+        evaluation = ex.evaluate(
+            energy,
+            train,
+            test,
+            key=ex.key(seed),
+            method=method.value,
+            n_chains=chains,
+            n_temperatures=temperatures,
+            sample_steps=sample_steps,
+        )
     evaluation.seconds["all of it"] = time.monotonic() - began
     sizes = {
         "energy": type(energy).__name__,
@@ -172,7 +198,18 @@ def make_report(
             sample_steps=sample_steps,
             commands=[
                 *_fit_commands(model, data_of_fit, settings, metadata.get("calls", [])),
-                _report_command(model, data, given, chains, temperatures, sample_steps, seed),
+                _report_command(
+                    model,
+                    data,
+                    given,
+                    {
+                        "method": method.value,
+                        "chains": chains,
+                        "temperatures": temperatures,
+                        "sample_steps": sample_steps,
+                    },
+                    seed,
+                ),
             ],
         ),
         path,
@@ -181,7 +218,8 @@ def make_report(
         if problem:
             say(f"warning: {problem}{_DOUBT}", style="yellow")
         z, test_score = evaluation.log_partition, evaluation.test
-        say(f"annealed: {z.summary}")
+        found = "bracket: " if z.parts else "annealed:"
+        say(f"{found} {z.summary}")
         if evaluation.exact_log_partition is not None:
             say(f"exact:    {evaluation.exact_log_partition.summary}")
         say(
@@ -244,15 +282,13 @@ def _report_command(
     model: Path,
     data: Path,
     given: Reading,
-    chains: int,
-    temperatures: int,
-    sample_steps: int,
+    options: dict[str, Any],
     seed: int,
 ) -> str:
     """The command line that makes the page again."""
-    words = ["energax", "report", str(model), str(data), "--chains", str(chains)]
-    words += ["--temperatures", str(temperatures), "--sample-steps", str(sample_steps)]
-    for name, value in given.given.items():
+    words = ["energax", "report", str(model), str(data)]
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for name, value in {**chosen, **given.given}.items():
         words += _option(name, value)
     return shlex.join([*words, "--seed", str(seed)])
 

@@ -260,7 +260,12 @@ def from_weights(
         weights = np.logaddexp.reduce(by_source, axis=1) - np.log(by_source.shape[1])
     mean = log_mean_weight(weights, level=level)
     tail = pareto_k(weights) if weights.size >= 25 else np.nan
-    facts |= {"ess": mean.ess, "largest_weight": mean.largest, "pareto_k": tail}
+    facts |= {
+        "n_sources": weights.size,
+        "ess": mean.ess,
+        "largest_weight": mean.largest,
+        "pareto_k": tail,
+    }
     reason = _doubt(mean, tail, weights.size)
     ends = sorted((sign * mean.lower, sign * mean.upper))
     # Which end an untrusted estimate leaves open: weights that were missed would add to Z going

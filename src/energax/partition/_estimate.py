@@ -61,7 +61,7 @@ class LogPartition:
         """What was spent: seconds, and steps of chains, states listed or operations; empty if it
         was not recorded."""
         facts = self.diagnostics
-        found = [f"{facts['seconds']:,.1f} s"] if "seconds" in facts else []
+        found = [_seconds(facts["seconds"])] if "seconds" in facts else []
         for name, what in _SPENT.items():
             if name in facts:
                 found.append(f"{facts[name]:,} {what}")
@@ -95,6 +95,10 @@ _SPENT = {
     "n_operations": "operations",
 }
 """What methods count, and its unit."""
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.1f} s" if value >= 1 else f"{max(value, 0.001):.1g} s"
 
 
 def timed(estimate: Callable[_P, LogPartition]) -> Callable[_P, LogPartition]:

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ class Evaluation:
     """What was measured of a model on training and test rows."""
 
     log_partition: LogPartition
-    """log Z: estimated by annealing where the model is too large to list."""
+    """log Z as it was estimated, by annealing or as a bracket."""
     exact_log_partition: LogPartition | None
     """log Z in closed form or by enumeration, to hold the estimate against; `None` where neither is
     affordable."""
@@ -63,8 +63,9 @@ def evaluate(
     test: State,
     *,
     key: Key[Array, ""],
+    method: Literal["annealing", "bracket"] = "annealing",
     n_chains: int = 100,
-    n_temperatures: int = 5000,
+    n_temperatures: int | None = None,
     n_samples: int = 100,
     sample_steps: int = 1000,
     most_rows: int = 10_000,
@@ -72,13 +73,16 @@ def evaluate(
 ) -> Evaluation:
     """Score a model on training and test rows.
 
-    log Z is annealed from the baseline fitted to the training rows, and found by enumeration as
-    well where that is affordable, so that the two can be compared.
+    log Z is estimated from the baseline fitted to the training rows, and found exactly as well
+    where that takes seconds, so that the two can be compared.
 
     **Arguments:**
 
     - `train`, `test`: rows of the model's space.
-    - `n_chains`, `n_temperatures`: of annealing.
+    - `method`: of the estimate. Annealing goes up alone and takes seconds; a bracket goes down as
+      well, asks replica exchange for a second opinion, and takes some ten times as long.
+    - `n_chains`, `n_temperatures`: of annealing; 5,000 temperatures if `None`, and of a bracket as
+      many as it needs.
     - `n_samples`, `sample_steps`: chains to show, and the steps each takes from a base draw.
     - `most_rows`: of more training rows than this, so many are scored, evenly spread.
 
@@ -88,7 +92,12 @@ def evaluate(
     key = as_key(key)
     check_level(level)
     n_chains = as_count(n_chains, "n_chains", least=2)
-    n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
+    if method not in ("annealing", "bracket"):
+        raise ValueError(f'method must be "annealing" or "bracket", got {method!r}')
+    if n_temperatures is None and method == "annealing":
+        n_temperatures = 5000
+    if n_temperatures is not None:
+        n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
     n_samples, most_rows = as_count(n_samples, "n_samples"), as_count(most_rows, "most_rows")
     sample_steps = as_count(sample_steps, "sample_steps")
     space = energy.space
@@ -105,11 +114,11 @@ def evaluate(
 
     baseline, described = base_rates(space, train)
     log_z = timed(
-        "annealing",
+        method,
         lambda: log_partition(
             energy,
             key=key_z,
-            method="annealing",
+            method=method,
             base=baseline,
             level=level,
             n_chains=n_chains,

@@ -9,6 +9,7 @@ import numpy as np
 
 from energax.partition import LogPartition
 from energax.plots import (
+    annealing_path,
     annealing_weights,
     energy_histograms,
     filters,
@@ -17,7 +18,7 @@ from energax.plots import (
     sample_sheet,
 )
 from energax.report._report import Report
-from energax.report._wording import count, interval, nats, percent
+from energax.report._wording import MINUS, count, interval, nats, percent
 
 _WIDE, _NARROW = 7.5, 3.7
 """Inches: the width of a page, and of a telephone's."""
@@ -46,12 +47,17 @@ def pictures(report: Report) -> dict[str, Picture]:
             " growing means overfitting.",
         )
     z, exact = evaluation.log_partition, evaluation.exact_log_partition
-    if np.isfinite(np.asarray(z.diagnostics.get("log_weights", ()), float)).sum() >= 2:
+    weighed = z.parts.get("forward", z)
+    if "path" in weighed.diagnostics:
+        found["path"] = _picture(
+            lambda width: annealing_path(z, width=width), _path_alt(weighed), _path_caption(z)
+        )
+    if np.isfinite(np.asarray(weighed.diagnostics.get("log_weights", ()), float)).sum() >= 2:
         found["weights"] = _picture(
-            lambda width: annealing_weights(z, exact, width=width),
-            _weights_alt(z, exact),
-            "Each chain's log weight. log Z is the logarithm of the mean weight. The narrower the"
-            " histogram, the safer the estimate.",
+            lambda width: annealing_weights(weighed, exact, width=width),
+            _weights_alt(weighed, exact),
+            "Log weights of the chains that went up from the base. log Z is the logarithm of the"
+            " mean weight. The narrower the histogram, the safer the estimate.",
         )
     rbm = report.rbm
     if rbm is not None:
@@ -143,6 +149,24 @@ def _weights_alt(z: LogPartition, exact: LogPartition | None) -> str:
         f" at {nats(z.value)} nats, {percent(z.level)} interval {interval(z.lower, z.upper)}."
     )
     return text if exact is None else f"{text} The exact value is {nats(exact.value)}."
+
+
+def _path_alt(z: LogPartition) -> str:
+    path = z.diagnostics["path"]
+    slopes = np.asarray(path["gain"]) / np.diff(path["beta"])
+    return (
+        f"Along {count(z.diagnostics['n_temperatures'])} temperatures the mean of {MINUS}dE/dbeta"
+        f" goes from {nats(slopes[0])} to {nats(slopes[-1])} nats, and the spread of the log"
+        f" weights ends at {nats(path['spread'][-1])} nats."
+    )
+
+
+def _path_caption(z: LogPartition) -> str:
+    text = (
+        "From the base (beta 0) to the model (beta 1). The area under the first curve is log Z less"
+        " that of the base. The less the weights spread, the safer the estimate."
+    )
+    return f"{text} Where up and down part, chains lag behind." if z.parts else text
 
 
 def _mean_energy(name: str, energies: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from energax.report._report import Report
-from energax.report._wording import contains, count, nats, percent, plural, sentence
+from energax.report._wording import contains, count, estimator, nats, percent, plural, sentence
 
 _FEW_DRAWS = 50
 """Fewer draws a chain, and R-hat of perfect draws of many coordinates exceeds 1.01 by chance."""
@@ -57,17 +57,17 @@ def _log_z(report: Report) -> list[Finding]:
     found = []
     if not estimate.trusted and exact is not None and exact.trusted:
         text = sentence(estimate.reason) + " Likelihoods on this page rest on the exact value."
-        found.append(Finding("note", "The annealed log Z is not trusted", text))
+        found.append(Finding("note", "The estimated log Z is not trusted", text))
     elif not report.best_log_partition.trusted:
         text = sentence(report.best_log_partition.reason)
         text += " No likelihood on this page is to be relied on."
         found.append(Finding("problem", "log Z is not trusted", text))
     if exact is not None and estimate.trusted and not contains(estimate, exact):
         text = (
-            f"The {percent(estimate.level)} interval of annealing does not hold the exact value."
+            f"The {percent(estimate.level)} interval of the estimate does not hold the exact value."
             " Likelihoods on this page rest on the exact value."
         )
-        found.append(Finding("note", "Annealing missed the exact log Z", text))
+        found.append(Finding("note", f"{estimator(estimate)} missed the exact log Z", text))
     return found
 
 

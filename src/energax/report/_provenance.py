@@ -37,7 +37,7 @@ def _parameters(report: Report) -> Source:
 
 def _log_z(report: Report) -> list[Source]:
     evaluation = report.evaluation
-    z, exact, seconds = evaluation.log_partition, evaluation.exact_log_partition, evaluation.seconds
+    z, exact = evaluation.log_partition, evaluation.exact_log_partition
     sizes = [
         f"{count(z.diagnostics[name])} {label}"
         for name, label in (("n_chains", "chains"), ("n_temperatures", "temperatures"))
@@ -45,20 +45,19 @@ def _log_z(report: Report) -> list[Source]:
     ]
     seed = seed_in(report.environment)
     size = ", ".join(sizes) or DASH
-    found = [Source("log Z", z.method, size, duration(seconds.get("annealing")), seed)]
+    found = [Source("log Z", z.method, size, duration(z.diagnostics.get("seconds")), seed)]
     if exact is not None:
         n_states = exact.diagnostics.get("n_states")
         size = DASH if n_states is None else plural(n_states, "state")
-        time = duration(report.exact_seconds)
+        time = duration(exact.diagnostics.get("seconds"))
         found.append(Source("log Z, exact", exact.method, size, time, "none needed"))
     return found
 
 
 def _likelihoods(report: Report) -> list[Source]:
     evaluation, best = report.evaluation, report.best_log_partition
-    scored = (
-        f"mean of {MINUS}E(x) {MINUS} log Z, with log Z {'exact' if best.exact else 'annealed'}"
-    )
+    known = "exact" if best.exact else "bracketed" if best.parts else "annealed"
+    scored = f"mean of {MINUS}E(x) {MINUS} log Z, with log Z {known}"
     if not best.exact:
         scored += "; its interval is log Z's, turned round"
     test = plural(evaluation.test.n_rows, "test row")

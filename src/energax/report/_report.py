@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import numpy as np
 
 from energax.energies import RBM, AbstractEnergy, unfreeze
 from energax.partition import Evaluation, LogPartition
-from energax.partition._log_partition import Exact
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +53,6 @@ class Report:
     """Steps of every chain before the samples' first `thin`: the option of `evaluate`."""
     commands: Sequence[str] = field(default=())
     """Command lines that make these numbers again, in order."""
-
-    @property
-    def exact_seconds(self) -> float | None:
-        """What finding log Z exactly took."""
-        seconds = self.evaluation.seconds
-        return next((seconds[name] for name in get_args(Exact) if name in seconds), None)
 
     @property
     def best_log_partition(self) -> LogPartition:

@@ -9,6 +9,8 @@ from energax.report._report import Report
 from energax.report._wording import (
     DASH,
     MINUS,
+    PARTS,
+    WAYS,
     count,
     duration,
     interval,
@@ -20,15 +22,18 @@ from energax.sampling import Draws
 
 
 def log_z_rows(report: Report) -> list[tuple[str, ...]]:
-    """What is known of log Z: label, by annealing, and exactly where that was possible."""
+    """What is known of log Z: label, as estimated, and exactly where that was possible."""
     z, exact = report.evaluation.log_partition, report.evaluation.exact_log_partition
-    seconds = report.evaluation.seconds
     rows: list[tuple[str, ...]] = [
         ("log Z (nats)", nats(z.value)),
         (f"{percent(z.level)} interval", interval(z.lower, z.upper)),
         ("Standard error", nats(z.std_error)),
+        *(
+            (PARTS[name], f"{nats(part.value)} ({interval(part.lower, part.upper)})")
+            for name, part in z.parts.items()
+        ),
         ("Method", z.method),
-        ("Time", duration(seconds.get("annealing"))),
+        ("Cost", z.cost or "not recorded"),
         ("Trusted", _trusted(z)),
     ]
     if exact is None:
@@ -37,8 +42,9 @@ def log_z_rows(report: Report) -> list[tuple[str, ...]]:
         nats(exact.value),
         "none needed",
         "0",
+        *[DASH] * len(z.parts),
         exact.method,
-        duration(report.exact_seconds),
+        exact.cost or "not recorded",
         _trusted(exact),
     )
     return [(*row, cell) for row, cell in zip(rows, column, strict=True)]
@@ -46,7 +52,8 @@ def log_z_rows(report: Report) -> list[tuple[str, ...]]:
 
 def annealing_rows(report: Report) -> list[tuple[str, str]]:
     """The ladder, the chains, and the health of their weights; empty if nothing was annealed."""
-    facts = report.evaluation.log_partition.diagnostics
+    z = report.evaluation.log_partition
+    facts = z.diagnostics
     rows = []
     if "n_chains" in facts:
         rows.append(("Chains", count(facts["n_chains"])))
@@ -54,13 +61,24 @@ def annealing_rows(report: Report) -> list[tuple[str, str]]:
         rows.append(("Temperatures", count(facts["n_temperatures"])))
     if "base" in facts:
         rows.append(("Annealed from", f"{facts['base']}: {report.evaluation.baseline}"))
-    if "ess" in facts:
-        worth = f"{facts['ess']:.1f} of {count(facts['n_chains'])}"
-        rows.append(("Weights' effective number", worth))
-    if "largest_weight" in facts:
-        rows.append(("Largest weight's share", f"{100 * facts['largest_weight']:.1f}%"))
-    if "acceptance" in facts:
-        rows.append(("Mean acceptance", f"{facts['acceptance']:.3f}"))
+    ways = {f", {way}": z.parts[n] for n, way in WAYS.items() if n in z.parts} or {"": z}
+    for way, part in ways.items():
+        of = part.diagnostics
+        if "ess" in of:
+            # The chains of a ladder are dependent: its weights count as one.
+            worth = f"{of['ess']:.1f} of {count(of.get('n_sources', of['n_chains']))}"
+            rows.append((f"Weights' effective number{way}", worth))
+        if "largest_weight" in of:
+            rows.append((f"Largest weight's share{way}", f"{100 * of['largest_weight']:.1f}%"))
+        if "acceptance" in of:
+            rows.append((f"Mean acceptance{way}", f"{of['acceptance']:.3f}"))
+    replicas = facts.get("replicas")
+    if replicas:
+        rungs = f"{count(replicas['n_ladders'])} ladders of {len(replicas['betas'])}"
+        rows.append(("Replica exchange", rungs))
+        rows.append(("Round trips of replicas", count(replicas["round_trips"])))
+        limit = format_number(replicas["rhat_limit"], 2)
+        rows.append(("Replicas' largest R-hat", f"{replicas['rhat']:.2f}, by chance below {limit}"))
     return rows
 
 

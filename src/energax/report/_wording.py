@@ -10,6 +10,12 @@ from energax.plots import format_number
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 """For a cell with nothing to say; before a negative number."""
 
+WAYS = {"forward": "up", "reverse": "down"}
+"""Which way the chains of a bracket's parts went."""
+
+PARTS = {"forward": "Annealed up", "reverse": "Annealed down", "mbar": "Replica exchange"}
+"""What a bracket is made of."""
+
 
 def nats(value: SupportsFloat, *, sign: bool = False) -> str:
     """A number of nats to three places."""
@@ -68,8 +74,20 @@ def contains(estimate: LogPartition, exact: LogPartition) -> bool:
     return estimate.lower <= exact.value <= estimate.upper
 
 
+def estimator(z: LogPartition) -> str:
+    """What the estimate is called."""
+    return "Bracket" if z.parts else "Annealing"
+
+
 def comparison(estimate: LogPartition, exact: LogPartition | None) -> list[str]:
     """How the estimate of log Z stands to the exact value, in sentences."""
+    if exact is None and estimate.parts:
+        return [
+            "There is no exact value to compare with: the model's states cannot all be listed.",
+            "Chains that went up from the base give a lower limit, chains that came down from the"
+            " model an upper one, and replica exchange is a second opinion. A mode that none of"
+            " them met is missed by all: log Z is then too small and likelihoods too high.",
+        ]
     if exact is None:
         return [
             "There is no exact value to compare with: the model's states cannot all be listed.",

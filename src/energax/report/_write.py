@@ -19,7 +19,7 @@ from energax.report._tables import (
     sample_rows,
     training_rows,
 )
-from energax.report._wording import DASH, comparison, sentence
+from energax.report._wording import DASH, comparison, estimator, sentence
 
 
 def write_report(report: Report, path: str | Path) -> Path:
@@ -126,6 +126,7 @@ def _content(report: Report) -> dict[str, Any]:
         "model": [(name[:1].upper() + name[1:], value) for name, value in report.model.items()],
         "data": data_rows(report),
         "log_z": log_z_rows(report),
+        "estimator": estimator(evaluation.log_partition),
         "comparison": comparison(evaluation.log_partition, evaluation.exact_log_partition),
         "annealing": annealing_rows(report),
         "training": training_rows(report),
