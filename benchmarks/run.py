@@ -25,6 +25,7 @@ SCRIPTS = (
     "ess_per_second.py",
     "cold_start.py",
     "enumeration.py",
+    "quadrature.py",
     "elimination.py",
     "annealing_precision.py",
     "kill_and_resume.py",

@@ -1,4 +1,9 @@
-"""log Z of a continuous energy in few dimensions, by cells that are cut where it matters."""
+"""log Z of a continuous energy in few dimensions, by cells that are cut where it matters.
+
+`scipy.integrate.cubature` needs far fewer points for a plain density. It is not taken: it reports
+an error below its tolerance where it has met no part of a narrow mode (benchmarks/quadrature.py),
+it cuts one cell at a time, and SciPy before 1.15 lacks it.
+"""
 
 import math
 from dataclasses import dataclass
@@ -16,6 +21,8 @@ from energax.spaces import Box, Real
 MOST_DIMENSIONS = 4
 _FIRST_CELLS = {1: 4, 2: 4, 3: 4, 4: 2}
 """Cells an axis before the first error is looked at, by dimensions."""
+_MOST_POINTS = 1 << 20
+"""Points that are spread over the space; a sixteenth of them in one dimension."""
 _WIDER = 4
 """How many times as wide as a cell that holds mass its neighbours may be."""
 _LEAST_MASS = 0.01
@@ -54,7 +61,7 @@ def log_partition_quadrature(
     the density at the points met before: a cell that missed a narrow mode is cut on.
 
     A mode can still be missed that is narrower than the distance of the points (65,536 in one
-    dimension, a quarter of `most_evaluations` in more) and whose foot lies within another mode.
+    dimension, a million in more) and whose foot lies within another mode.
 
     **Arguments:**
 
@@ -93,7 +100,7 @@ def log_partition_quadrature(
         raise ValueError(f"tolerance must be between 1e-12 and 1 nats, got {tolerance!r}")
     most = as_count(most_evaluations, "most_evaluations")
     log_p = LogDensity(energy)
-    n_points = min(1 << 16, most // 4) if dimensions == 1 else most // 4
+    n_points = min(_MOST_POINTS if dimensions > 1 else _MOST_POINTS >> 4, most // 4)
     coordinates, x, level = found_mass(log_p, max(n_points, 64))
     cells = Cells(dimensions, (most - log_p.n_evaluations) // 15**dimensions)
     witnesses = Witnesses(coordinates, x, level)

@@ -8,7 +8,7 @@ from energax.partition._estimate import LogPartition
 from energax.spaces import Box, Real
 
 _UNASKED = 2
-"""Dimensions up to which quadrature is tried unasked. In three it takes as long, a second or two
+"""Dimensions up to which quadrature is tried unasked. In three it still ends in seconds
 (benchmarks/quadrature.py), but its points lie too far apart to find a narrow mode."""
 
 
