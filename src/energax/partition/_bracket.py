@@ -32,7 +32,7 @@ _REPLICAS = (8, 16, 32, 64)
 _TEMPERATURES = (500, 2000, 8000)
 """Lengths of annealing that are tried, for the same reason."""
 
-_EFFORTS = (1, 4)
+_EFFORTS = (1, 4, 16)
 """How much longer replicas are run where they have not mixed."""
 
 _FEWEST_SWAPS = 0.2
