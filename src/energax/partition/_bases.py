@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +17,9 @@ from energax.energies import (
     Uniform,
 )
 from energax.kernels import AbstractKernel, BlockGibbs, PackedGibbs
+from energax.partition._starts import dispersed_starts
 from energax.sampling import default_kernel, run_chains
 from energax.spaces import AbstractSpace, Binary, Categorical, Clamped, Real, State
-
-_SCALES = (1.0, 3.0, 10.0)
 
 
 def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, str]:
@@ -72,20 +70,6 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
     if isinstance(base, Gaussian):  # wider than the model
         return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))
     return base
-
-
-@eqx.filter_jit
-def dispersed_starts(energy: AbstractEnergy, key: Key[Array, ""], n: int) -> State:
-    """Draws of the space, those of real entries on three scales (1, 3 and 10 standard normal ones):
-    far modes are found only by chains that start where they lead. Where the energy is not finite
-    on the larger scales, on the smallest."""
-    near = jax.vmap(energy.space.draw)(jax.random.split(key, n))
-    if not isinstance(energy.space, Real):
-        return near
-    scale = jnp.asarray(_SCALES, near.dtype)[jnp.arange(n) % len(_SCALES)]
-    far = near * scale.reshape(-1, *[1] * (near.ndim - 1))
-    possible = jnp.isfinite(jax.vmap(energy.energy)(far))
-    return jnp.where(possible.reshape(-1, *[1] * (near.ndim - 1)), far, near)
 
 
 def chains_kernel(energy: AbstractEnergy) -> AbstractKernel:

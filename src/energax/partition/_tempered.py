@@ -23,7 +23,8 @@ from energax.kernels import (
     walk,
 )
 from energax.partition._annealed import check_exact
-from energax.partition._bases import chains_kernel, dispersed_starts
+from energax.partition._bases import chains_kernel
+from energax.partition._starts import dispersed_starts
 from energax.random import as_count
 from energax.spaces import State
 
@@ -176,13 +177,12 @@ def tempered_run(
 def _dispersed(
     energy: AbstractEnergy, base: AbstractTractable, key: Key[Array, ""], n: int
 ) -> State:
-    """Every other chain starts from the base, the rest anywhere in the space, where the energy is
-    finite there."""
+    """Half of the chains start where modes were found, the others from the base."""
     key_base, key_space = jax.random.split(key)
     of_base = jax.vmap(base.draw)(jax.random.split(key_base, n))
     of_space = dispersed_starts(energy, key_space, n)
     possible = jnp.isfinite(jax.vmap(energy.energy)(of_space))
-    taken = possible & (jnp.arange(n) % 2 == 1)
+    taken = possible & (jnp.arange(n) < n // 2)  # the first ones are the most unlike
 
     def choose(a: Array, b: Array) -> Array:
         return jnp.where(taken.reshape(-1, *[1] * (a.ndim - 1)), b, a)

@@ -7,6 +7,7 @@ from energax.sampling._coupling_from_the_past import (
     coupling_from_the_past as coupling_from_the_past,
 )
 from energax.sampling._default_kernel import default_kernel as default_kernel
+from energax.sampling._default_kernel import has_gradient as has_gradient
 from energax.sampling._draws import Draws as Draws
 from energax.sampling._histogram import Binned as Binned
 from energax.sampling._histogram import Histogram as Histogram

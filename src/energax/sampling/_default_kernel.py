@@ -42,7 +42,7 @@ def default_kernel(energy: AbstractEnergy, *, warmed_up: bool = False) -> Abstra
         return PackedGibbs() if warmed_up and _moves(PackedGibbs(), energy) else BlockGibbs()
     if not warmed_up:
         return RandomWalkMetropolis()
-    if _moves(HMC(), energy) and _has_gradient(energy):
+    if _moves(HMC(), energy) and has_gradient(energy):
         return HMC()
     if _moves(Gibbs(), energy):
         return Gibbs()
@@ -66,7 +66,7 @@ def _moves(kernel: AbstractKernel, energy: AbstractEnergy) -> bool:
     return True
 
 
-def _has_gradient(energy: AbstractEnergy) -> bool:
+def has_gradient(energy: AbstractEnergy) -> bool:
     """Whether JAX can take the gradient: not of a `while_loop`, nor through a callback."""
     try:
         jax.eval_shape(jax.grad(energy.energy), energy.space.structure)
