@@ -30,6 +30,9 @@ _NEARLY_EQUAL = 0.8
 """Weights worth more than this share of the chains have no tail to speak of, and k-hat of a few of
 them is noise."""
 
+_FEWEST_FOR_A_TAIL = 50
+"""Of fewer weights the tail that k-hat looks at is less than ten of them: noise."""
+
 _N_SHARE = 4096
 """Draws of the base by which is found what share of them the model excludes."""
 
@@ -255,11 +258,11 @@ def from_weights(
         return LogPartition(
             value, -np.inf, np.inf, np.inf, False, method, False, reason, level, facts
         )
+    tail = pareto_k(weights) if n >= _FEWEST_FOR_A_TAIL else np.nan
     if n_sources is not None and n_sources < n:
         by_source = weights.reshape(n_sources, -1)
         weights = np.logaddexp.reduce(by_source, axis=1) - np.log(by_source.shape[1])
     mean = log_mean_weight(weights, level=level)
-    tail = pareto_k(weights) if weights.size >= 25 else np.nan
     facts |= {
         "n_sources": weights.size,
         "ess": mean.ess,

@@ -86,7 +86,7 @@ def _unlike(rows: Float[Array, "places entries"], among: Array, n: int) -> Array
 
     def step(nearest, _):
         index = jnp.argmax(jnp.where(among, nearest, -1.0))
-        away = jnp.sum((rows - rows[index]) ** 2, 1)
+        away = jnp.sum((rows - rows[index][None]) ** 2, 1)
         return jnp.minimum(nearest, away), index
 
     first = jnp.full((len(rows),), jnp.inf, rows.dtype)
