@@ -69,7 +69,7 @@ def test_intervals_of_dependent_draws_are_those_of_their_sources():
 
 
 def _two_modes(mass, width):
-    """A mode of this mass at -4 with standard deviation 1, another of this width at 4; log Z = 0."""
+    """log Z = 0: a mode of this mass and width 1 at -4, another of this width at 4."""
     mean, scale = jnp.array([-4.0, 4.0]), jnp.array([1.0, width])
     log_mass = jnp.log(jnp.array([mass, 1 - mass]) / (scale * np.sqrt(2 * np.pi)))
 
