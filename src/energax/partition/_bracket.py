@@ -38,6 +38,9 @@ _EFFORTS = (1, 4, 16)
 _FEWEST_SWAPS = 0.2
 """Below this rate between any two rungs a longer ladder is tried."""
 
+_MANY_SWAPS = 0.6
+"""Above this rate it is not the ladder that keeps replicas from mixing."""
+
 _ACCURATE = 0.1
 """nats: annealing is taken to more temperatures until both standard errors are below this."""
 
@@ -175,7 +178,9 @@ def _replicas(
             wanted = 2 * run.report.barrier[-1] + 1
             lengths = [n for n in lengths[1:] if n >= wanted] or lengths[-1:]
         elif len(efforts) > 1 and run.problems:
-            efforts, lengths = efforts[1:], lengths[1:] or lengths
+            efforts = efforts[1:]
+            if np.nanmin(rates) < _MANY_SWAPS:
+                lengths = lengths[1:] or lengths
         else:
             return run, n_steps
 
