@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Key
 
-from energax.diagnostics import check_level, log_mean_weight, pareto_k
+from energax.diagnostics import check_level, log_mean_weight, pareto_k, pareto_k_error
 from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
 from energax.kernels import AbstractKernel
 from energax.partition._anneal import Annealed, anneal, as_ladder
@@ -269,7 +269,8 @@ def from_weights(
         "largest_weight": mean.largest,
         "pareto_k": tail,
     }
-    reason = _doubt(mean, tail, weights.size)
+    limit = HEAVIEST_TAIL + pareto_k_error(n, HEAVIEST_TAIL)
+    reason = _doubt(mean, tail, limit, weights.size)
     ends = sorted((sign * mean.lower, sign * mean.upper))
     # Which end an untrusted estimate leaves open: weights that were missed would add to Z going
     # up, and take from it going down.
@@ -289,16 +290,16 @@ def from_weights(
     )
 
 
-def _doubt(mean: Any, tail: float, n: int) -> str:
+def _doubt(mean: Any, tail: float, limit: float, n: int) -> str:
     if mean.ess < _LEAST_SHARE * n or mean.largest > max(_LARGEST_SHARE, 2 / n):
         return (
             f"the weights are worth {mean.ess:.1f} of {n} chains and the largest holds"
             f" {100 * mean.largest:.0f}% of the sum: use more temperatures"
         )
-    if tail > HEAVIEST_TAIL and mean.ess < _NEARLY_EQUAL * n:
+    if tail > limit and mean.ess < _NEARLY_EQUAL * n:
         return (
-            f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than"
-            f" {HEAVIEST_TAIL}): use more temperatures"
+            f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than {HEAVIEST_TAIL} by"
+            " more than its error): use more temperatures"
         )
     if not np.isfinite(mean.lower):
         return "the interval is open below: use more chains or more temperatures"
