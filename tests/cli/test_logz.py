@@ -129,6 +129,21 @@ def test_by_a_closed_form(work, capsys):
         assert (result["method"], result["exact"]) == ("closed form", True)
 
 
+def test_by_quadrature(work, capsys):
+    well = ex.MuellerBrown()
+    exact = float(ex.exact.log_partition_on_grid(well, n_points=900, low=-4.0, high=4.0))
+    ex.save(well, "well.energax")
+    for words in ((), ("--method", "quadrature")):
+        result = call(capsys, "logz", "well.energax", *words, "--json").json
+        assert result["method"].startswith("quadrature")
+        assert result["value"] == pytest.approx(exact, abs=1e-3)
+    assert "evaluations of E" in call(capsys, "logz", "well.energax").out
+    words = ("--temperatures", 50, "--figure", "well.png")
+    said = call(capsys, "logz", "well.energax", *words)
+    assert said.out.startswith("log Z")
+    assert "annealed both ways, 50 temperatures" in said.out  # a picture is of a path
+
+
 def test_auto_brackets_what_cannot_be_listed(work, capsys, monkeypatch):
     asked = []
 
@@ -142,9 +157,11 @@ def test_auto_brackets_what_cannot_be_listed(work, capsys, monkeypatch):
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == "log Z = 2.000 [1.500, inf] at 95% (a test); NOT TRUSTED: why\n"
     assert call(capsys, "logz", MODEL, "--json").json["upper"] is None
-    assert call(capsys, "logz", MODEL, "--method", "annealing").code == 0
+    for method in ("bracket", "annealing"):
+        assert call(capsys, "logz", MODEL, "--method", method).code == 0
     assert [(a["method"], a.get("n_chains"), a.get("n_temperatures")) for a in asked] == [
-        ("bracket", 20, None),
+        (None, 20, None),
+        (None, None, None),
         ("bracket", None, None),
         ("annealing", None, 5000),
     ]
@@ -168,7 +185,7 @@ def test_the_path_is_drawn(method, work, capsys):
     [
         ("--method smc --temperatures 9", "--temperatures is not for smc"),
         ("--method smc --chains 30", "--chains must be a multiple of 20 for smc, got 30"),
-        ("--method enumeration --chains 30", "--chains is for estimates: enumeration is exact"),
+        ("--method enumeration --chains 30", "--chains is for estimates with chains: enumeration"),
         ("--method closed-form --temperatures 9", "--temperatures is for estimates"),
         ("--method mbar --temperatures 1", "--temperatures must be at least 2, got 1"),
         ("--method mbar --temperatures 2000000", "ladders of 2000000 replicas"),

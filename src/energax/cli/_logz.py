@@ -40,6 +40,7 @@ class Method(StrEnum):
     closed_form = "closed-form"
     elimination = "elimination"
     enumeration = "enumeration"
+    quadrature = "quadrature"
     bracket = "bracket"
     annealing = "annealing"
     smc = "smc"
@@ -56,6 +57,11 @@ class Method(StrEnum):
     def is_exact(self) -> bool:
         """Whether it estimates nothing."""
         return self in (Method.closed_form, Method.elimination, Method.enumeration)
+
+    @property
+    def is_annealed(self) -> bool:
+        """Whether it goes from a base to the model."""
+        return not self.is_exact and self is not Method.quadrature
 
 
 _LONG_NAMES = {
@@ -78,8 +84,9 @@ def logz(
     method: Annotated[
         Method,
         typer.Option(
-            help="auto: exact where that takes seconds, else bracket. bracket: annealed up and down"
-            " and checked by replica exchange. closed-form, elimination, enumeration: exact. The"
+            help="auto: exact where that takes seconds, else bracket (quadrature of one or two"
+            " real entries). bracket: annealed up and down and checked by replica exchange."
+            " closed-form, elimination, enumeration: exact. quadrature: of a few real entries. The"
             " rest: one estimate; annealing is the cheapest."
         ),
     ] = Method.auto,
@@ -125,15 +132,16 @@ def logz(
     options = _options(energy, how, chains, temperatures)
     if figure is not None:
         _check_figure(figure, model, how, exact, overwrite=overwrite)
-    base = None if how.is_exact else base_of(energy, metadata)
-    with waiting("log Z" if exact or how.is_exact else f"log Z by {how}"):
+    base = base_of(energy, metadata) if how.is_annealed else None
+    with waiting("log Z" if exact else f"log Z by {how}"):
         if exact:
             z = ex.log_partition(energy, key=ex.key(seed), level=level)
         else:
             z = ex.log_partition(
                 energy,
                 key=ex.key(seed),
-                method=how.in_python,
+                # Unasked, quadrature comes before the bracket; it has no path to draw.
+                method=None if method is Method.auto and figure is None else how.in_python,
                 base=base,
                 level=level,
                 **options,
@@ -184,8 +192,8 @@ def _options(
     options = {"chains": chains, "temperatures": temperatures}
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if how.is_exact:
-            raise ValueError(f"--{name} is for estimates: {how} is exact")
+        if not how.is_annealed:
+            raise ValueError(f"--{name} is for estimates with chains: {how} has none")
         if how is Method.smc and name == "temperatures":
             raise ValueError(
                 "--temperatures is not for smc, which chooses its own: leave it out, or take"

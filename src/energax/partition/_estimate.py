@@ -58,8 +58,8 @@ class LogPartition:
 
     @property
     def cost(self) -> str:
-        """What was spent: seconds, and steps of chains, states listed or operations; empty if it
-        was not recorded."""
+        """What was spent: seconds, and what the method counts, such as steps of chains; empty if
+        it was not recorded."""
         facts = self.diagnostics
         found = [_seconds(facts["seconds"])] if "seconds" in facts else []
         for name, what in _SPENT.items():
@@ -93,6 +93,7 @@ _SPENT = {
     "n_steps": "steps of chains",
     "n_states": "states listed",
     "n_operations": "operations",
+    "n_evaluations": "evaluations of E",
 }
 """What methods count, and its unit."""
 

@@ -4,7 +4,7 @@ import math
 
 from energax.energies import AbstractEnergy
 from energax.exact import log_partition_quadrature
-from energax.partition._estimate import LogPartition
+from energax.partition._estimate import LogPartition, timed
 from energax.spaces import Box, Real
 
 _UNASKED = 2
@@ -18,6 +18,7 @@ def is_narrow(energy: AbstractEnergy) -> bool:
     return isinstance(space, Real | Box) and 1 <= math.prod(space.shape) <= _UNASKED
 
 
+@timed
 def by_quadrature(
     energy: AbstractEnergy,
     *,
