@@ -9,7 +9,8 @@ tree decomposition. Graphs are 3- and 4-regular or have 1 to 1.8 edges a node at
 first pass over the graphs stands beside the later ones: what is compiled is in it. `tori`: log Z of
 L x L tori at three temperatures, L to 12, against the formula (B. Kaufman, "Crystal statistics. II.
 Partition function evaluated by spinor analysis", 1949), each L in a process of its own, for its
-memory. `cost`: open strips of 100 rows and growing width.
+memory. `cost`: open strips of 100 rows and growing width. `orders`: how large a table the shipped
+order leads to on the graphs of the race, and how long it takes to find, beside opt_einsum's.
 
 Results: `benchmarks/results/elimination.json`.
 """
@@ -20,11 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
+import opt_einsum
 from environments import HERE
 from measuring import (
     CONSOLE,
@@ -73,15 +76,9 @@ def random_graph(generator: np.random.Generator) -> nx.Graph:
 
 def write_models(path: Path, widths: range, each: int) -> list[int]:
     """A file of Ising models, as many of each width; the widths, in order."""
-    generator = np.random.default_rng(0)
-    found: dict[int, list[nx.Graph]] = {width: [] for width in widths}
-    while any(len(graphs) < each for graphs in found.values()):
-        graph = random_graph(generator)
-        plan = elimination_plan(ex.Ising(ex.Graph(list(graph.edges), len(graph))))
-        if len(found.get(plan.width, [0] * each)) < each:
-            found[plan.width].append(graph)
+    generator, graphs = np.random.default_rng(1), graphs_of(widths, each)
+    ordered = [(widths[i // each], graph) for i, graph in enumerate(graphs)]
     arrays: dict[str, np.ndarray] = {}
-    ordered = [(width, graph) for width, graphs in found.items() for graph in graphs]
     for i, (_, graph) in enumerate(ordered):
         arrays[f"edges_{i}"] = np.array(graph.edges)
         arrays[f"couplings_{i}"] = generator.normal(size=graph.size()).astype(np.float32)
@@ -225,6 +222,58 @@ def cost(widths: list[int], rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def graphs_of(widths: range, each: int) -> list[nx.Graph]:
+    """As many graphs of each width."""
+    generator = np.random.default_rng(0)
+    found: dict[int, list[nx.Graph]] = {width: [] for width in widths}
+    while any(len(graphs) < each for graphs in found.values()):
+        graph = random_graph(generator)
+        plan = elimination_plan(ex.Ising(ex.Graph(list(graph.edges), len(graph))))
+        if len(found.get(plan.width, [0] * each)) < each:
+            found[plan.width].append(graph)
+    return [graph for graphs in found.values() for graph in graphs]
+
+
+def orders(graphs: list[nx.Graph]) -> dict[str, Any]:
+    """The largest table of each order, in variables, and the milliseconds to find it."""
+    finders: dict[str, Callable[[], Any]] = {
+        "opt_einsum, greedy": lambda: opt_einsum.paths.greedy,
+        "opt_einsum, 16 random greedy": lambda: opt_einsum.RandomGreedy(max_repeats=16),
+    }
+    rows: dict[str, Any] = {name: {"largest": [], "ms": []} for name in ("energax", *finders)}
+    for graph in graphs:
+        model = ex.Ising(ex.Graph(list(graph.edges), len(graph)))
+        clock = time.perf_counter()
+        plan = elimination_plan(model)
+        rows["energax"]["ms"].append(1000 * (time.perf_counter() - clock))
+        rows["energax"]["largest"].append(plan.width + 1)
+        # A table for each edge; a contraction's largest table joins what it sums over.
+        scopes = [frozenset(edge) for edge in graph.edges]
+        sizes = dict.fromkeys(range(len(graph)), 2)
+        for name, finder in finders.items():
+            clock = time.perf_counter()
+            path = finder()(scopes, frozenset(), sizes)
+            rows[name]["ms"].append(1000 * (time.perf_counter() - clock))
+            rows[name]["largest"].append(_largest(scopes, path))
+    means = {n: {k: float(np.mean(v)) for k, v in row.items()} for n, row in rows.items()}
+    side_by_side(
+        f"orders for {len(graphs)} random graphs",
+        {k: {n: f"{row[k]:.2f}" for n, row in means.items()} for k in ("largest", "ms")},
+    )
+    return means
+
+
+def _largest(scopes: list[frozenset[int]], path: Any) -> int:
+    """Variables of the largest table that a path of contractions goes through."""
+    left, most = list(scopes), 0
+    for places in path:
+        parts = [left.pop(i) for i in sorted(places, reverse=True)]
+        joined = frozenset().union(*parts)
+        most = max(most, len(joined))
+        left.append(joined & frozenset().union(*left) if left else frozenset())
+    return most
+
+
 def bars(results: dict[str, Any]) -> list[Bar]:
     """What is asked of energax."""
     found = []
@@ -267,6 +316,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "race": race(names, quick, rounds),
         "tori": tori([4, 6] if quick else [4, 8, 10, 12]),
+        "orders": orders(graphs_of(range(3, 6) if quick else range(6, 16), 2 if quick else 10)),
         "cost": cost([2, 4] if quick else [2, 4, 8, 12, 16, 20], 2 if quick else 3),
     }
     CONSOLE.print("\n".join(NOTES), style="dim", markup=False)

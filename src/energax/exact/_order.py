@@ -65,11 +65,10 @@ def made_plan(
     - `shape`: that of the variables, which are numbered in C order.
 
     Candidates are min-fill (of the variables whose neighbours need fewest edges to be all joined,
-    the next), and site by site along each axis of a lattice, the longest first. On 100 random
-    graphs of 20 to 120 nodes (3- and 4-regular, of 1 to 1.8 edges a node, of preferential
-    attachment) the largest table that min-fill led to had 10.4 variables on average and took 1.5 ms
-    to find; opt_einsum's greedy path 13.9 and 2.9 ms, 16 random greedy ones 13.2 and 88 ms,
-    cotengra's 12.6 and 71 ms: so it stands here by hand.
+    the next), and site by site along each axis of a lattice, the longest first. Min-fill stands
+    here by hand because the paths of contraction libraries are made for fewer, larger tensors: on
+    random graphs opt_einsum's lead to larger tables and take longer to find
+    (benchmarks/elimination.py).
 
     Source: R. Dechter, "Bucket elimination: a unifying framework for reasoning" (1999).
     """
