@@ -6,8 +6,9 @@ The folder holds `mnist_binarised.npz`, as for `main_job.py`. Machines of 784 vi
 hidden units are trained by `energax fit` (20 and 60 epochs, some ten minutes), once: they are kept
 in the folder that --models names. Then
 
-- the large machine is annealed with 100 chains over 14,500 temperatures from base rates: how
-  large is the standard error, how long does a temperature take;
+- the large machine is annealed with 100 chains over 14,500 temperatures from base rates, with five
+  keys: how large is the standard error, which few weights decide and which differs from key to
+  key; how long does a temperature take;
 - it is bracketed with 1,000 chains each way: how wide is the bracket;
 - the small machine is bracketed too: does the bracket hold the exact log Z;
 - 10,000 chains of a machine as large are annealed in a process of its own: how much memory does
@@ -143,9 +144,21 @@ def main() -> None:
             )
         )
 
-    both = {"key": ex.key(1), "method": "annealing", "base": base}
-    up, up_seconds = timed(lambda: ex.log_partition(large, n_temperatures=n_temperatures, **both))
-    CONSOLE.print(f"100 chains: {up.summary}, {up_seconds:.0f} s", highlight=False)
+    def annealed(seed: int) -> tuple[Any, float]:
+        return timed(
+            lambda: ex.log_partition(
+                large,
+                key=ex.key(seed),
+                method="annealing",
+                base=base,
+                n_temperatures=n_temperatures,
+            )
+        )
+
+    ups = [annealed(seed) for seed in range(1, 2 if arguments.quick else 6)]
+    for up, seconds in ups:
+        CONSOLE.print(f"100 chains: {up.summary}, {seconds:.0f} s", highlight=False)
+    error = float(np.median([up.std_error for up, _ in ups]))
     wide, wide_seconds = bracket(large, n_chains)
     CONSOLE.print(f"{n_chains} chains: {wide.summary}, {wide_seconds:.0f} s", highlight=False)
     exact = ex.log_partition(small, key=ex.key(0)).value
@@ -161,15 +174,15 @@ def main() -> None:
         "busy_before": busy,
         "threads": THREADS,
         "n_temperatures": n_temperatures,
-        "annealed": record(up, up_seconds),
-        "seconds_a_temperature": up_seconds / n_temperatures,
+        "annealed": [record(up, seconds) for up, seconds in ups],
+        "seconds_a_temperature": min(seconds for _, seconds in ups) / n_temperatures,
         "bracket": record(wide, wide_seconds),
         "bracket_parts": {name: record(z, float("nan")) for name, z in parts.items()},
         "small": record(held, held_seconds) | {"exact": exact},
         "memory_mebibytes": {"10 chains": few, f"{MANY_CHAINS} chains": many},
         "bars": judge(
             [
-                Bar("standard error with 100 chains, nats", up.std_error, 0.15),
+                Bar("standard error with 100 chains, nats, median", error, 0.15),
                 Bar("width of the bracket, nats", wide.upper - wide.lower, 0.5),
                 Bar(
                     "784 x 16: exact log Z less the lower end",

@@ -3,7 +3,7 @@
     python benchmarks/run.py            # about an hour, on a machine with nothing else to do
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
-`main_job.py` is run where ENERGAX_DATA names a folder with its data. Exit status: 1 if a benchmark
+`main_job.py` and `annealing_mnist.py` are run where ENERGAX_DATA names a folder with their data. Exit status: 1 if a benchmark
 could not be run, or if training that was killed did not resume bit for bit. A speed or another
 number beyond its bar is printed, not an error.
 """
@@ -28,9 +28,13 @@ SCRIPTS = (
     "quadrature.py",
     "elimination.py",
     "annealing_precision.py",
+    "coverage.py",
     "kill_and_resume.py",
+    "annealing_mnist.py",
     "main_job.py",
 )
+
+_WITH_DATA = ("annealing_mnist.py", "main_job.py")
 
 _WITH_PEERS = (
     "rbm.py",
@@ -54,7 +58,7 @@ def main() -> None:
     folder = Path(__file__).parent
     failed = []
     for script in arguments.only:
-        if script == "main_job.py" and not os.environ.get("ENERGAX_DATA"):
+        if script in _WITH_DATA and not os.environ.get("ENERGAX_DATA"):
             print(f"\n=== {script} is left out: ENERGAX_DATA names no folder with its data")
             continue
         command = [sys.executable, str(folder / script)]
