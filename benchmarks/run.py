@@ -1,11 +1,11 @@
 """Every benchmark, one after another.
 
-    python benchmarks/run.py            # about an hour, on a machine with nothing else to do
+    python benchmarks/run.py            # about two hours, on a machine with nothing else to do
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
-`main_job.py` and `annealing_mnist.py` are run where ENERGAX_DATA names a folder with their data. Exit status: 1 if a benchmark
-could not be run, or if training that was killed did not resume bit for bit. A speed or another
-number beyond its bar is printed, not an error.
+`main_job.py` and `annealing_mnist.py` are run where ENERGAX_DATA names a folder with their data.
+Exit status: 1 if a benchmark could not be run, or if training that was killed did not resume bit
+for bit. A speed or another number beyond its bar is printed, not an error.
 """
 
 import argparse
