@@ -20,6 +20,7 @@ from energax.energies import AbstractNormalised
 from energax.exact import log_partition_enumerated, log_partition_on_grid
 from energax.kernels import AbstractKernel, AbstractKernelState, Info, MetropolisHastings
 from energax.partition import anneal, log_partition_annealed
+from energax.partition._annealed import from_weights
 from energax.sampling import default_kernel
 
 ALARM = 1e-4
@@ -333,3 +334,47 @@ def test_kernel_and_base_must_fit_the_model():
         log_partition_annealed(registry._rbm(), uniform, key=ex.key(0))
     with pytest.raises(ValueError, match="over one space"):
         log_partition_annealed(_corner(), ex.Uniform(ex.Box(2, -0.5, 1.0)), key=ex.key(0))
+
+
+def test_few_weights_and_heavy_tails_are_not_trusted():
+    """Of few weights those that happen to agree would be the ones trusted; and weights whose tail
+    has no mean to speak of are told whenever k-hat shows it."""
+    base = ex.Bernoulli(jnp.zeros(3))
+    generator = np.random.default_rng(0)
+    for n in (2, 9):
+        found = from_weights(base, 0.01 * generator.normal(size=n), "", 0.95, {})
+        assert not found.trusted
+        assert f"{n} independent weights are too few" in found.reason
+        assert found.upper == np.inf
+    trusted, told = 0, 0
+    for _ in range(200):
+        found = from_weights(base, -1.5 * np.log(generator.random(1000)), "", 0.95, {})
+        trusted += found.trusted
+        told += "tail is too heavy" in found.reason or "worth" in found.reason
+    assert trusted == 200 - told <= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"betas": np.array([0.0, 0.5, 1.0]), "n_temperatures": 7}, "not both"),
+        ({"n_temperatures": 5, "settings": jnp.ones((3,))}, "one row for each of the 6 betas"),
+    ],
+)
+def test_what_does_not_fit_the_ladder_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        log_partition_annealed(
+            registry._rbm(), ex.Bernoulli(jnp.zeros(4)), key=ex.key(0), **options
+        )
+
+
+def test_what_is_no_ladder_and_no_kernel_is_named():
+    model, base = registry._rbm(), ex.Bernoulli(jnp.zeros(4))
+    with oracles.refused("betas must be numbers", "abc"):
+        log_partition_annealed(model, base, key=ex.key(0), betas="abc")
+    with oracles.refused("kernel must be a kernel", "str"):
+        log_partition_annealed(model, base, key=ex.key(0), kernel="gibbs")
+    with oracles.refused("method must be", "['annealing']"):
+        ex.log_partition(model, key=ex.key(0), method=["annealing"])
+    with oracles.refused("ran away", "give log_partition a base"):
+        ex.log_partition(ex.NeuralEnergy(lambda x: 0.0 * jnp.sum(x), ex.Real(3)), key=ex.key(0))

@@ -135,3 +135,23 @@ def test_bad_input_is_named(options, words):
     base, model = (make() for make in CASES["rbm"])
     with pytest.raises(ValueError, match=words):
         log_partition_reverse(model, base, options.pop("x"), key=ex.key(0), **options)
+
+
+def test_a_base_that_hardly_meets_the_model_is_not_trusted():
+    """Of 4,096 draws of the base the model allows some four: too few to say what share that is."""
+    model = ex.NeuralEnergy(lambda x: jnp.where(jnp.sum(x) == 10, 0.0, -jnp.inf), ex.Binary(10))
+    x = np.ones((50, 10), np.float32)
+    found = log_partition_reverse(
+        model, ex.Uniform(model.space), x, key=ex.key(0), n_temperatures=10
+    )
+    assert not found.trusted
+    assert "the model excludes all but" in found.reason
+    half = ex.NeuralEnergy(lambda x: jnp.where(x[0] == 1, 0.0, -jnp.inf), ex.Binary(10))
+    rows = np.random.default_rng(0).integers(0, 2, (50, 10)).astype(np.float32)
+    rows[:, 0] = 1
+    found = log_partition_reverse(
+        half, ex.Uniform(half.space), rows, key=ex.key(0), n_temperatures=10
+    )
+    assert found.trusted
+    assert found.lower < 9 * np.log(2) < found.upper
+    assert found.upper - found.lower < 0.2

@@ -161,15 +161,19 @@ def _weighed(start: AbstractPath, betas: Array, index: Any, walk: _Walk) -> _Wal
     terms = terms_of(model, walk.states)
     part = jax.vmap(lambda terms: model.log_increment(terms, beta))(terms)
     part = part.astype(betas.dtype)
-    total, error = walk.total, walk.error
+    raised, error = added(walk.total, walk.error, part)
+    gains, spread, moved = walk.trace
+    trace = gains.at[index].set(jnp.mean(part)), spread.at[index].set(jnp.std(raised)), moved
+    return _Walk(walk.states, raised, error, walk.accepted, trace)
+
+
+def added(total: Array, error: Array, part: Array) -> tuple[Array, Array]:
+    """`total + part`, and `error` with what that sum lost to rounding (A. Neumaier, 1974)."""
     raised = total + part
     bigger = jnp.abs(total) >= jnp.abs(part)
     lost = jnp.where(bigger, (total - raised) + part, (part - raised) + total)
     # A weight of zero stays one: inf - inf is no rounding error.
-    error = error + jnp.where(jnp.isfinite(raised), lost, 0.0)
-    gains, spread, moved = walk.trace
-    trace = gains.at[index].set(jnp.mean(part)), spread.at[index].set(jnp.std(raised)), moved
-    return _Walk(walk.states, raised, error, walk.accepted, trace)
+    return raised, error + jnp.where(jnp.isfinite(raised), lost, 0.0)
 
 
 def at_rung(kernel: AbstractKernel, settings: Any, rung: Any) -> AbstractKernel:
@@ -187,7 +191,10 @@ def as_ladder(betas: Any, n_temperatures: int) -> np.ndarray:
     dtype = jnp.zeros(()).dtype
     if betas is None:
         return np.linspace(0.0, 1.0, n_temperatures + 1).astype(dtype)
-    ladder = np.asarray(betas, dtype)
+    try:
+        ladder = np.asarray(betas, dtype)
+    except (TypeError, ValueError):
+        raise ValueError(f"betas must be numbers from 0 to 1, got {betas!r}") from None
     if ladder.ndim != 1 or ladder.size < 3 or ladder[0] != 0 or ladder[-1] != 1:
         raise ValueError("betas must be a vector of at least 3 numbers from 0 to 1")
     if not (np.diff(ladder) > 0).all():

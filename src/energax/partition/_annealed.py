@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Key
 
-from energax.diagnostics import check_level, log_mean_weight, pareto_k, pareto_k_error
-from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
+from energax.diagnostics import check_level, log_mean_weight, pareto_k
+from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path, unfreeze
 from energax.kernels import AbstractKernel
 from energax.partition._anneal import Annealed, anneal, as_ladder
 from energax.partition._estimate import LogPartition, timed
@@ -30,8 +30,14 @@ _NEARLY_EQUAL = 0.8
 """Weights worth more than this share of the chains have no tail to speak of, and k-hat of a few of
 them is noise."""
 
-_FEWEST_FOR_A_TAIL = 50
-"""Of fewer weights the tail that k-hat looks at is less than ten of them: noise."""
+_FEWEST_WEIGHTS = 10
+"""Of fewer, the ones that happen to agree would be the ones trusted."""
+
+_FEWEST_FOR_A_TAIL = 25
+"""Of fewer weights the tail that k-hat looks at is less than five of them."""
+
+_FEWEST_POSSIBLE = 20
+"""Fewer draws that the model allows say too little of their share."""
 
 _N_SHARE = 4096
 """Draws of the base by which is found what share of them the model excludes."""
@@ -44,7 +50,7 @@ def log_partition_annealed(
     *,
     key: Key[Array, ""],
     n_chains: int = 100,
-    n_temperatures: int = 1000,
+    n_temperatures: int | None = None,
     betas: ArrayLike | None = None,
     kernel: AbstractKernel | None = None,
     settings: Any = None,
@@ -63,8 +69,8 @@ def log_partition_annealed(
     - `base`: drawn from exactly, over the same space; for an RBM its base rates,
       `ex.Bernoulli.from_data(rows)`.
     - `n_chains`: independent weights.
-    - `n_temperatures`: steps of beta from 0 to 1, even unless `betas` says otherwise.
-    - `betas`: increasing from 0 to 1, shape (n_temperatures + 1,).
+    - `n_temperatures`: even steps of beta from 0 to 1; 1,000 if neither it nor `betas` is given.
+    - `betas`: increasing from 0 to 1, shape (n_temperatures + 1,), instead.
     - `kernel`: one step a temperature; must be exact; chosen if `None`.
     - `settings`: the kernel's arrays at each of `betas`, with a leading axis, where they differ.
 
@@ -74,7 +80,7 @@ def log_partition_annealed(
     Source: R. Neal, "Annealed importance sampling" (2001), equations 3 to 11.
     """
     n_chains = as_count(n_chains, "n_chains", least=2)
-    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, kernel, level)
+    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, settings, kernel, level)
     run = anneal(start, kernel, jnp.asarray(ladder), key, n_chains=n_chains, settings=settings)
     method = f"annealed importance sampling, {type(kernel).__name__}"
     facts = facts_of(run, ladder, base)
@@ -88,7 +94,7 @@ def log_partition_reverse(
     x: State,
     *,
     key: Key[Array, ""],
-    n_temperatures: int = 1000,
+    n_temperatures: int | None = None,
     betas: ArrayLike | None = None,
     kernel: AbstractKernel | None = None,
     settings: Any = None,
@@ -126,9 +132,11 @@ def log_partition_reverse(
     log-likelihood using reverse annealing" (2015); R. Grosse, Z. Ghahramani and R. Adams,
     "Sandwiching the marginal likelihood using bidirectional Monte Carlo" (2015).
     """
-    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, kernel, level)
+    start, kernel, ladder = _checked(energy, base, n_temperatures, betas, settings, kernel, level)
     x = energy.space.convert(jax.tree.map(np.asarray, x), name="x")
     n_chains = len(jax.tree.leaves(x)[0])
+    if n_chains < 2:
+        raise ValueError(f"x must hold at least 2 draws of the model, got {n_chains}")
     n_sources = as_count(n_chains if n_sources is None else n_sources, "n_sources", least=2)
     if n_chains % n_sources:
         raise ValueError(f"x must hold as many draws of each of {n_sources} chains, got {n_chains}")
@@ -140,7 +148,7 @@ def log_partition_reverse(
             " wherever the model is"
         )
     key, key_share = jax.random.split(key)
-    possible = np.asarray(_possible(start, key_share, _N_SHARE)).mean()
+    possible = int(np.asarray(_possible(start, key_share, _N_SHARE)).sum())
     down = jnp.asarray(ladder[::-1].copy())
     if settings is not None:
         settings = jax.tree.map(lambda leaf: leaf[::-1], settings)
@@ -150,26 +158,32 @@ def log_partition_reverse(
     found = from_weights(
         base, run.log_weights, method, level, facts, down=True, n_sources=n_sources
     )
-    return found if possible == 1 else _less_excluded(found, float(possible))
+    return found if possible == _N_SHARE else _less_excluded(found, possible)
 
 
-def _less_excluded(found: LogPartition, possible: float) -> LogPartition:
+def _less_excluded(found: LogPartition, possible: int) -> LogPartition:
     """Chains that come down never leave the model's support, and estimate the base's Z over it:
-    the share of the base's draws that the model allows has to be taken off."""
-    if possible == 0:
-        reason = "the model excludes all draws of the base: choose another base"
-        return replace(found, upper=np.inf, trusted=False, reason=reason)
-    error = math.sqrt((1 - possible) / (possible * _N_SHARE))
-    from scipy.special import ndtri  # takes a while to import: only who needs it pays
+    the share of the base's draws that the model allows has to be taken off. Its interval is
+    Clopper's and Pearson's (1934)."""
+    from scipy.special import betaincinv  # takes a while to import: only who needs it pays
 
-    shift, reach = math.log(possible), float(ndtri(0.5 + found.level / 2)) * error
+    share, rest = possible / _N_SHARE, (1 - found.level) / 2
+    least = float(betaincinv(possible, _N_SHARE - possible + 1, rest)) if possible else 0.0
+    most = float(betaincinv(possible + 1, _N_SHARE - possible, 1 - rest))
+    facts = found.diagnostics | {"possible": share}
+    if possible < _FEWEST_POSSIBLE:
+        reason = (
+            f"the model excludes all but {possible} of {_N_SHARE} draws of the base: choose a base"
+            " nearer to the model"
+        )
+        return replace(found, upper=np.inf, trusted=False, reason=reason, diagnostics=facts)
     return replace(
         found,
-        value=found.value + shift,
-        lower=found.lower + shift - reach,
-        upper=found.upper + shift + reach,
-        std_error=math.hypot(found.std_error, error),
-        diagnostics=found.diagnostics | {"possible": possible},
+        value=found.value + math.log(share),
+        lower=found.lower + math.log(least),
+        upper=found.upper + math.log(most),
+        std_error=math.hypot(found.std_error, math.sqrt((1 - share) / possible)),
+        diagnostics=facts,
     )
 
 
@@ -187,14 +201,24 @@ def _possible(start: AbstractPath, key: Key[Array, ""], n: int) -> Array:
 def _checked(
     energy: AbstractEnergy,
     base: AbstractTractable,
-    n_temperatures: int,
+    n_temperatures: int | None,
     betas: ArrayLike | None,
+    settings: Any,
     kernel: AbstractKernel | None,
     level: float,
 ) -> tuple[AbstractPath, AbstractKernel, np.ndarray]:
-    n_temperatures = as_count(n_temperatures, "n_temperatures", least=2)
+    if n_temperatures is not None and betas is not None:
+        raise ValueError("give betas or n_temperatures, not both: betas say how many there are")
+    n_temperatures = 1000 if n_temperatures is None else n_temperatures
     check_level(level)
-    ladder = as_ladder(betas, n_temperatures)
+    ladder = as_ladder(betas, as_count(n_temperatures, "n_temperatures", least=2))
+    for leaf in jax.tree.leaves(settings):
+        if np.shape(leaf)[:1] != ladder.shape:
+            raise ValueError(
+                f"settings must hold one row for each of the {len(ladder)} betas, got shape"
+                f" {np.shape(leaf)}"
+            )
+    energy = unfreeze(energy)
     start = path(base, energy)
     kernel = default_kernel(start) if kernel is None else kernel
     check_exact(kernel, start)
@@ -203,6 +227,8 @@ def _checked(
 
 def check_exact(kernel: AbstractKernel, start: AbstractPath) -> None:
     """Raise `ValueError` unless the kernel moves on the path and leaves its energies invariant."""
+    if not isinstance(kernel, AbstractKernel):
+        raise ValueError(f"kernel must be a kernel such as ex.HMC(), got {type(kernel).__name__}")
     kernel.check(start)
     if not kernel.is_exact:
         raise ValueError(f"annealing needs an exact kernel, got {type(kernel).__name__}")
@@ -269,8 +295,7 @@ def from_weights(
         "largest_weight": mean.largest,
         "pareto_k": tail,
     }
-    limit = HEAVIEST_TAIL + pareto_k_error(n, HEAVIEST_TAIL)
-    reason = _doubt(mean, tail, limit, weights.size)
+    reason = _doubt(mean, tail, weights.size)
     ends = sorted((sign * mean.lower, sign * mean.upper))
     # Which end an untrusted estimate leaves open: weights that were missed would add to Z going
     # up, and take from it going down.
@@ -290,16 +315,18 @@ def from_weights(
     )
 
 
-def _doubt(mean: Any, tail: float, limit: float, n: int) -> str:
-    if mean.ess < _LEAST_SHARE * n or mean.largest > max(_LARGEST_SHARE, 2 / n):
+def _doubt(mean: Any, tail: float, n: int) -> str:
+    if n < _FEWEST_WEIGHTS:
+        return f"{n} independent weights are too few to judge: use {_FEWEST_WEIGHTS} chains or more"
+    if mean.ess < _LEAST_SHARE * n or mean.largest > _LARGEST_SHARE:
         return (
             f"the weights are worth {mean.ess:.1f} of {n} chains and the largest holds"
             f" {100 * mean.largest:.0f}% of the sum: use more temperatures"
         )
-    if tail > limit and mean.ess < _NEARLY_EQUAL * n:
+    if tail > HEAVIEST_TAIL and mean.ess < _NEARLY_EQUAL * n:
         return (
-            f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than {HEAVIEST_TAIL} by"
-            " more than its error): use more temperatures"
+            f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than"
+            f" {HEAVIEST_TAIL}): use more temperatures"
         )
     if not np.isfinite(mean.lower):
         return "the interval is open below: use more chains or more temperatures"

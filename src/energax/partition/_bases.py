@@ -21,6 +21,9 @@ from energax.partition._starts import dispersed_starts
 from energax.sampling import default_kernel, run_chains
 from energax.spaces import AbstractSpace, Binary, Categorical, Clamped, Real, State
 
+_FARTHEST = 1e15
+"""Where a chain is said to have run away: its square still is a single-precision number."""
+
 
 def base_rates(space: AbstractSpace, rows: State) -> tuple[AbstractNormalised, str]:
     """Every entry's own distribution in rows of data, and what to call that.
@@ -66,6 +69,11 @@ def default_base(energy: AbstractEnergy, *, key: Key[Array, ""]) -> AbstractNorm
     if isinstance(space, Clamped):
         assert isinstance(labels, Categorical)
         return ConditionedSoftmax(Softmax.from_data(flat, labels), space.values, space.mask)
+    if not (np.abs(flat) < _FARTHEST).all():
+        raise ValueError(
+            "chains of the model ran away, so that no base can be fitted to them: does exp(-E) have"
+            " a finite integral? If it has, give log_partition a base"
+        )
     base, _ = base_rates(space, flat)
     if isinstance(base, Gaussian):  # wider than the model
         return Gaussian(base.mean, 1.5 * jnp.maximum(base.scale, 1e-3))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from energax.diagnostics import check_level
-from energax.energies import AbstractEnergy, AbstractTractable, path
+from energax.energies import AbstractEnergy, AbstractTractable, path, unfreeze
 from energax.kernels import AbstractKernel
 from energax.partition._annealed import (
     check_exact,
@@ -88,7 +88,8 @@ def log_partition_bracketed(
     **Arguments:**
 
     - `base`: drawn from exactly, over the same space, positive wherever the model is.
-    - `n_chains`: in each direction; those that go down as many from each ladder.
+    - `n_chains`: how many go up; down go as many or a few more, as many from each ladder, or
+      one from each of `x`.
     - `n_temperatures`: of annealing; 500, 2,000 or 8,000, as many as are needed, if `None`.
     - `n_ladders`: independent ladders.
     - `n_replicas`: rungs; 8, 16, 32 or 64 if `None`.
@@ -114,6 +115,7 @@ def log_partition_bracketed(
     n_chains = as_count(n_chains, "n_chains", least=2)
     n_ladders = as_count(n_ladders, "n_ladders", least=2)
     check_level(level)
+    energy = unfreeze(energy)
     start = path(base, energy)
     kernel = chains_kernel(start) if kernel is None else kernel
     check_exact(kernel, start)
@@ -140,7 +142,7 @@ def log_partition_bracketed(
         found = _Both(up, back, mbar_of(run, level=level), run, n_sources, exact_draws)
         if found.accurate or run.problems:  # which longer annealing would not mend
             break
-    z = found.joined(float(base.log_normaliser()), level)
+    z = found.joined(float(base.log_normaliser()), level, len(lengths))
     z.diagnostics["n_steps"] = n_steps
     return z
 
@@ -244,8 +246,8 @@ class _Both:
         errors = self.up.std_error, self.down.std_error
         return self.up.trusted and self.down.trusted and max(errors) <= _ACCURATE
 
-    def joined(self, base_value: float, level: float) -> LogPartition:
-        """One record of all."""
+    def joined(self, base_value: float, level: float, n_tries: int) -> LogPartition:
+        """One record of all; `n_tries` lengths of annealing might have been the last."""
         from scipy.special import stdtrit  # takes a while to import: only who needs it pays
 
         up, down, mbar = self.up, self.down, self.mbar
@@ -269,7 +271,7 @@ class _Both:
         }
         if reasons:
             # Markov's inequality holds for any unbiased estimate, however heavy its tail.
-            slack = -np.log((1 - level) / 2)
+            slack = -np.log((1 - level) / 2 / n_tries)
             lower = min(up.lower, up.value - slack) if np.isfinite(up.value) else -np.inf
             upper = np.inf
             if self.exact_draws and np.isfinite(down.value):

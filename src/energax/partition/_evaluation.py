@@ -128,7 +128,7 @@ def evaluate(
     how = exact_method(energy)
     exact = None
     if how is not None:
-        exact = timed(how, lambda: log_partition(energy, key=key_exact, method=how))
+        exact = timed(how, lambda: log_partition(energy, key=key_exact, method=how, level=level))
     # Evenly spread, since rows may come sorted.
     n_rows = len(jax.tree.leaves(train)[0])
     spread = np.linspace(0, n_rows - 1, min(n_rows, most_rows)).astype(int)

@@ -136,7 +136,9 @@ def log_partition_thermodynamic(
 
     spread = run.slopes.reshape(-1, len(run.betas)).var(0)
     steepness = spread + run.bends.mean((0, 1))
-    each = np.array([integral(means, steepness)[0] for means in by_ladder])
+    # Of each ladder about the common mean, so that the error holds that of the variance too.
+    around = ((run.slopes - by_ladder.mean(0)) ** 2 + run.bends).mean(1)
+    each = np.array([integral(*one)[0] for one in zip(by_ladder, around, strict=True)])
     means = by_ladder.mean(0)
     rest, coarse = integral(means, steepness)
     off = abs(rest - coarse)

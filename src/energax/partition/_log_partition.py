@@ -128,7 +128,7 @@ def log_partition(
             raise ValueError("quadrature takes no base: nothing is annealed")
         _check_options(method, by_quadrature, options)
         return by_quadrature(model, level=level, **options)
-    estimator = _ESTIMATORS.get(method)
+    estimator = _ESTIMATORS.get(method) if isinstance(method, str) else None
     if estimator is None:
         names = ", ".join(f'"{name}"' for name in (*get_args(Exact), *get_args(Estimated)))
         raise ValueError(f"method must be {names} or None, got {method!r}")

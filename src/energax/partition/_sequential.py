@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from energax.diagnostics import check_level
-from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path
+from energax.energies import AbstractEnergy, AbstractPath, AbstractTractable, path, unfreeze
 from energax.kernels import (
     AbstractEnsembleKernel,
     AbstractKernel,
@@ -19,7 +19,7 @@ from energax.kernels import (
     step_chains,
     terms_of,
 )
-from energax.partition._anneal import as_ladder
+from energax.partition._anneal import added, as_ladder
 from energax.partition._annealed import check_exact, from_weights
 from energax.partition._estimate import LogPartition, timed
 from energax.random import as_count
@@ -50,7 +50,8 @@ def log_partition_smc(
     As annealed importance sampling, but chains whose weights have become small are given up for
     copies of those with large ones. The chains form independent runs, each an unbiased estimate
     of Z / Z_base, and what resampling joins within a run it joins nowhere else: the interval is
-    that of the runs.
+    that of the runs. Twenty runs have no tail that could be looked at: a bracket is checked by
+    more than this is.
 
     **Arguments:**
 
@@ -178,7 +179,7 @@ def spread_along(rungs: np.ndarray, n_temperatures: int) -> np.ndarray:
 def _path_and_kernel(
     energy: AbstractEnergy, base: AbstractTractable, kernel: AbstractKernel | None
 ) -> tuple[AbstractPath, AbstractKernel]:
-    start = path(base, energy)
+    start = path(base, unfreeze(energy))
     kernel = default_kernel(start) if kernel is None else kernel
     check_exact(kernel, start)
     if isinstance(kernel, AbstractEnsembleKernel):
@@ -276,10 +277,7 @@ def _runs(
         log_w = log_w + part.astype(betas.dtype).reshape(n_runs, size)
         gained = jax.nn.logsumexp(log_w, axis=1)
         log_w = log_w - jnp.where(jnp.isfinite(gained), gained, 0.0)[:, None]
-        raised = log_z + gained
-        # Compensated (T. Kahan), in the order that keeps a sum that has become infinite.
-        lost = (log_z - raised) + gained
-        error = error + jnp.where(jnp.isfinite(raised), lost, 0.0)
+        raised, error = added(log_z, error, gained)
         poor = jnp.exp(-jax.nn.logsumexp(2 * log_w, axis=1)) < _RESAMPLE_BELOW * size
         key_move, key_pick = jax.random.split(jax.random.fold_in(key_walk, index))
         picked = jax.vmap(_systematic)(log_w, jax.random.split(key_pick, n_runs))

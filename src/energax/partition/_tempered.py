@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Key
 
 from energax.diagnostics import chance_rhat, convergence
-from energax.energies import AbstractEnergy, AbstractTractable, path
+from energax.energies import AbstractEnergy, AbstractTractable, path, unfreeze
 from energax.kernels import (
     AbstractKernel,
     LadderReport,
@@ -136,6 +136,7 @@ def tempered_run(
     n_ladders, n_draws, thin = (as_count(n, name, least=least) for name, n, least in counts)
     n_replicas = as_count(n_replicas, "n_replicas", least=2)
     warmup = as_count(warmup, "warmup", least=0)
+    energy = unfreeze(energy)
     start = path(base, energy)
     inner = chains_kernel(start) if kernel is None else kernel
     check_exact(inner, start)
