@@ -9,7 +9,8 @@ from energax.spaces import Box, Real
 
 _UNASKED = 2
 """Dimensions up to which quadrature is tried unasked. In three it still ends in seconds
-(benchmarks/quadrature.py), but its points lie too far apart to find a narrow mode."""
+(benchmarks/quadrature.py), but its points lie so far apart that even a mode of some width may be
+missed; in two a needle may."""
 
 
 def is_narrow(energy: AbstractEnergy) -> bool:
