@@ -224,28 +224,35 @@ def _traced(space: AbstractSpace, arrays: Arrays, memory: int) -> Float[Array, "
 
     def problem(logs: Any, rest: Any) -> Problem:
         variables, sizes, observed = rest
+        logs = [_from_bits(log) for log in logs]
         return made_problem(space, (list(zip(variables, logs, strict=True)), sizes, observed))
 
     def value(logs: Any, rest: Any) -> Any:
-        return np.asarray(_log_z(problem(logs, rest), memory), dtype)
+        return _as_bits(np.asarray(_log_z(problem(logs, rest), memory), dtype))
 
     def gradient(logs: Any, rest: Any) -> Any:
         found, margins = _gradient(problem(logs, rest), memory)
-        return np.asarray(found, dtype), [
-            m.astype(log.dtype) for m, log in zip(margins, logs, strict=True)
+        kinds = [_from_bits(log).dtype for log in logs]
+        return _as_bits(np.asarray(found, dtype)), [
+            _as_bits(m.astype(kind)) for m, kind in zip(margins, kinds, strict=True)
         ]
 
-    number = jax.ShapeDtypeStruct((), dtype)
+    number = _bits_like((), dtype)
 
     @jax.custom_jvp
     def log_z(logs: Any, rest: Any) -> Any:
-        return jax.pure_callback(value, number, logs, rest, vmap_method="sequential")
+        bits = [_to_bits(log) for log in logs]
+        found = jax.pure_callback(value, number, bits, rest, vmap_method="sequential")
+        return _of_bits(found, dtype)
 
     @log_z.defjvp
     def _(primals: Any, tangents: Any) -> Any:
         logs, rest = primals
-        shapes = number, [jax.ShapeDtypeStruct(log.shape, log.dtype) for log in logs]
-        found, margins = jax.pure_callback(gradient, shapes, logs, rest, vmap_method="sequential")
+        shapes = number, [_bits_like(log.shape, log.dtype) for log in logs]
+        bits = [_to_bits(log) for log in logs]
+        found, margins = jax.pure_callback(gradient, shapes, bits, rest, vmap_method="sequential")
+        found = _of_bits(found, dtype)
+        margins = [_of_bits(m, log.dtype) for m, log in zip(margins, logs, strict=True)]
         moved = [
             jnp.vdot(m, jnp.where(m == 0, 0, t)).astype(dtype)
             for m, t in zip(margins, tangents[0], strict=True)
@@ -253,3 +260,35 @@ def _traced(space: AbstractSpace, arrays: Arrays, memory: int) -> Float[Array, "
         return found, sum(moved[1:], moved[0])
 
     return log_z([jnp.asarray(log) for _, log in groups], rest)
+
+
+# JAX hands numbers to the host, and takes them back, in a thread that does not know whether double
+# precision is switched on (`jax.enable_x64` holds for the thread it is called in), and would round
+# them. As pairs of 32 bits they pass as they are.
+
+
+def _to_bits(a: Array) -> Array:
+    return jax.lax.bitcast_convert_type(a, jnp.uint32) if a.dtype == jnp.float64 else a
+
+
+def _of_bits(a: Array, dtype: Any) -> Array:
+    return jax.lax.bitcast_convert_type(a, dtype) if a.dtype == jnp.uint32 else a
+
+
+def _bits_like(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    if dtype == jnp.float64:
+        return jax.ShapeDtypeStruct((*shape, 2), jnp.uint32)
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _as_bits(a: np.ndarray) -> np.ndarray:
+    if a.dtype != np.float64:
+        return a
+    return np.ascontiguousarray(a).reshape(*a.shape, 1).view(np.uint32)
+
+
+def _from_bits(a: Any) -> np.ndarray:
+    a = np.asarray(a)
+    if a.dtype != np.uint32:
+        return a
+    return np.ascontiguousarray(a).view(np.float64)[..., 0]
