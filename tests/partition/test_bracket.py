@@ -197,3 +197,10 @@ def test_starts_without_a_gradient_are_the_spaces_own_draws():
         assert space.convert(np.asarray(starts), name="starts").shape[0] == 6
     nowhere = ex.NeuralEnergy(lambda x: jnp.nan * jnp.sum(x), ex.Real(2))
     assert np.isfinite(dispersed_starts(nowhere, ex.key(0), 6)).all()
+
+
+def test_a_model_whose_draws_never_change_has_nothing_to_mix():
+    model = ex.NeuralEnergy(lambda x: jnp.zeros(()), ex.Categorical((), 1))
+    found = log_partition_mbar(model, ex.Uniform(model.space), key=ex.key(0), n_replicas=2)
+    assert found.value == pytest.approx(0.0, abs=1e-6)
+    assert found.diagnostics["rhat"] == 1.0

@@ -22,7 +22,7 @@ from energax.spaces import State
 _LEAST_SHARE, _LARGEST_SHARE = 0.05, 0.25
 """Trust ends below this effective share of the chains, or above this share in one chain."""
 
-HEAVIEST_TAIL = 0.7
+_HEAVIEST_TAIL = 0.7
 """Above this Pareto k-hat no practical number of weights gives a dependable mean (A. Vehtari et
 al., "Pareto smoothed importance sampling", 2024)."""
 
@@ -323,10 +323,10 @@ def _doubt(mean: Any, tail: float, n: int) -> str:
             f"the weights are worth {mean.ess:.1f} of {n} chains and the largest holds"
             f" {100 * mean.largest:.0f}% of the sum: use more temperatures"
         )
-    if tail > HEAVIEST_TAIL and mean.ess < _NEARLY_EQUAL * n:
+    if tail > _HEAVIEST_TAIL and mean.ess < _NEARLY_EQUAL * n:
         return (
             f"the weights' tail is too heavy (Pareto k-hat {tail:.2f}, more than"
-            f" {HEAVIEST_TAIL}): use more temperatures"
+            f" {_HEAVIEST_TAIL}): use more temperatures"
         )
     if not np.isfinite(mean.lower):
         return "the interval is open below: use more chains or more temperatures"

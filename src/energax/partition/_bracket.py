@@ -82,7 +82,7 @@ def log_partition_bracketed(
     k-fold with probability below 1/k. The upper end is open, unless the draws that went down were
     exact.
 
-    A mode that neither the base's draws nor chains from the space's own draws find is found by
+    A mode that neither the base's draws nor descents from thousands of places find is found by
     nothing here: give `x`, draws of the model known from elsewhere, where there are any.
 
     **Arguments:**
@@ -124,7 +124,7 @@ def log_partition_bracketed(
     down, n_sources = _starts(energy, run, n_chains, x, key_draw)
     exact_draws = x is None and isinstance(energy, AbstractTractable)
     lengths = _TEMPERATURES if n_temperatures is None else (n_temperatures,)
-    found: Any = None
+    found, mbar = None, mbar_of(run, level=level)
     for n, length in enumerate(lengths):
         betas = spread_along(run.betas, as_count(length, "n_temperatures", least=2))
         common = {
@@ -139,9 +139,10 @@ def log_partition_bracketed(
             energy, base, down, key=next(keys), n_sources=n_sources, **common
         )
         n_steps += up.diagnostics["n_steps"] + back.diagnostics["n_steps"]
-        found = _Both(up, back, mbar_of(run, level=level), run, n_sources, exact_draws)
+        found = _Both(up, back, mbar, run, n_sources, exact_draws)
         if found.accurate or run.problems:  # which longer annealing would not mend
             break
+    assert found is not None
     z = found.joined(float(base.log_normaliser()), level, len(lengths))
     z.diagnostics["n_steps"] = n_steps
     return z

@@ -143,7 +143,7 @@ def log_partition_thermodynamic(
     rest, coarse = integral(means, steepness)
     off = abs(rest - coarse)
     std_error = float(each.std(ddof=1) / np.sqrt(len(each)))
-    facts |= {"discretisation": off, "slopes": means}
+    facts |= {"discretisation": off}
     value = run.base_log_normaliser + rest
     reach = float(stdtrit(len(each) - 1, 0.5 + level / 2)) * std_error + off
     return LogPartition(
@@ -169,7 +169,7 @@ def mbar_of(run: TemperedRun, *, level: float = 0.95) -> LogPartition:
 
 def facts_of(run: TemperedRun) -> dict[str, Any]:
     """What replica exchange measured."""
-    n_ladders, n_draws, n_rungs = run.log_ratios.shape[:3]
+    n_ladders, n_draws = run.energy.shape
     rhat, limit = run.rhat
     return {
         "n_ladders": n_ladders,
@@ -181,7 +181,7 @@ def facts_of(run: TemperedRun) -> dict[str, Any]:
         "round_trips": int(run.report.round_trips.sum()),
         "rhat": rhat,
         "rhat_limit": limit,
-        "slopes": run.slopes.mean((0, 1)) if n_rungs else None,
+        "slopes": run.slopes.mean((0, 1)),
     }
 
 
@@ -198,7 +198,7 @@ def _solved(run: TemperedRun, rungs: list[int]) -> Multistate:
 
 
 def _estimate(run: TemperedRun, found: Multistate, method: str, level: float) -> LogPartition:
-    from scipy.special import stdtrit  # as above
+    from scipy.special import stdtrit  # takes a while to import: only who needs it pays
 
     value = run.base_log_normaliser + float(found.log_z[-1])
     std_error = float(found.std_error[-1])

@@ -1,6 +1,7 @@
 """Replica exchange run for its energies: what every rung's draws weigh on every other rung."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
@@ -77,18 +78,20 @@ class TemperedRun:
             )
         return found
 
-    @property
+    @cached_property
     def rhat(self) -> tuple[float, float]:
         """The largest R-hat of the draws' entries and energy, and what it would be by chance. NaN
         where an energy is not finite."""
         n_ladders, n_draws = self.energy.shape
         if not np.isfinite(self.energy).all():
             return np.nan, np.nan
-        leaves = [np.asarray(leaf).reshape(n_ladders, n_draws, -1) for leaf in _leaves(self.x)]
+        leaves = [
+            np.asarray(leaf).reshape(n_ladders, n_draws, -1) for leaf in jax.tree.leaves(self.x)
+        ]
         every = np.concatenate([self.energy[..., None], *leaves], axis=2)
         found = convergence(every)
         moved = found.rhat[~found.constant]
-        limit = max(1.05, chance_rhat(n_ladders, n_draws, moved.size, alarm=1e-3))
+        limit = max(1.05, chance_rhat(n_ladders, n_draws, max(moved.size, 1), alarm=1e-3))
         return (float(np.max(moved)) if moved.size else 1.0), limit
 
 
@@ -118,7 +121,8 @@ def tempered_run(
     - `n_draws`, `thin`: of each ladder, and steps from one to the next.
     - `warmup`: steps before.
     - `kernel`: moves each replica; must be exact; chosen if `None`.
-    - `x`: where the ladders start, one state each; draws of the base and of the space if `None`.
+    - `x`: where the ladders start, one state each, stacked; if `None`, half where descents found
+      modes (or at the space's own draws, where there is no gradient), half at draws of the base.
 
     **Raises:** `ValueError` for numbers out of range, a kernel that is not exact, or a base over
     another space.
@@ -228,7 +232,3 @@ def _draw(energy, kernel, states, key, thin, *, n_draws: int):
 
     with jax.default_matmul_precision("highest"):
         return lax.scan(one, states, jnp.arange(n_draws))
-
-
-def _leaves(x: Any) -> list[Any]:
-    return jax.tree.leaves(x)
