@@ -38,7 +38,7 @@ def finite_array(
             given: Any = np.asarray(value)
             kept = _kept(given.dtype) if dtype is None else np.dtype(dtype)
             with np.errstate(over="ignore"):
-                checked = given.real.astype(kept)
+                checked = (given.real if np.iscomplexobj(given) else given).astype(kept)
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{name} must be an array of numbers, got {value!r}") from None
         if np.iscomplexobj(given):
