@@ -3,13 +3,13 @@
 from typing import Any
 
 import jax
-from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel, start_chains, step_chains
+from energax.kernels import AbstractKernel, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
+from energax.objectives._chains import advance, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -48,34 +48,7 @@ class ContrastiveDivergence(AbstractObjective):
         kernel = default_kernel(energy) if self.kernel is None else self.kernel
         key_init, key_walk = jax.random.split(key)
         chains = start_chains(energy, kernel, batch, key_init)
-        chains, acceptance = advance(energy, kernel, chains, self.n_steps, key_walk)
+        chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
         gradient, measures = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state)
-        return Step(gradient, offsets, {**measures, "acceptance": acceptance})
-
-
-def advance(
-    energy: AbstractEnergy, kernel: AbstractKernel, chains: Any, n_steps: int, key: Key[Array, ""]
-) -> tuple[Any, Float[Array, ""]]:
-    """`n_steps` steps of every chain; the last one stands outside the loop.
-
-    There the compiler sees that the gradient needs the very products which the last step has
-    just made for the chains' new states, and makes them once.
-    """
-
-    def key_of(i: Any) -> Key[Array, ""]:
-        return jax.random.fold_in(key, i)
-
-    if n_steps > 1:
-
-        def body(i: Array, chains: Any) -> Any:
-            return step_chains(energy, kernel, chains, key_of(i))[0]
-
-        chains = lax.fori_loop(0, n_steps - 1, body, chains)
-    chains, info = step_chains(energy, kernel, chains, key_of(n_steps - 1))
-    return chains, info.acceptance.mean()
-
-
-def check_moves(energy: AbstractEnergy, kernel: AbstractKernel | None) -> None:
-    """Raise `ValueError` if the kernel cannot move on the energy."""
-    (default_kernel(energy) if kernel is None else kernel).check(energy)
+        return Step(gradient, offsets, {**measures, **moves})

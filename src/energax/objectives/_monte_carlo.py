@@ -8,7 +8,7 @@ from jaxtyping import Array, Key
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
-from energax.objectives._contrastive_divergence import advance, check_moves
+from energax.objectives._chains import advance, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -41,6 +41,6 @@ class MonteCarloMaximumLikelihood(AbstractObjective):
         key_draw, key_init, key_walk = jax.random.split(key, 3)
         x = jax.vmap(energy.space.draw)(jax.random.split(key_draw, self.n_samples))
         chains = start_chains(energy, kernel, x, key_init)
-        chains, acceptance = advance(energy, kernel, chains, self.n_steps, key_walk)
+        chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
         gradient, measures = contrast(energy, batch, chains.x)
-        return Step(gradient, None, {**measures, "acceptance": acceptance})
+        return Step(gradient, None, {**measures, **moves})

@@ -10,7 +10,7 @@ from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel, refresh_chains, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._contrastive_divergence import advance, check_moves
+from energax.objectives._chains import advance, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -68,8 +68,8 @@ class PersistentContrastiveDivergence(AbstractObjective):
         kernel = default_kernel(energy) if self.kernel is None else self.kernel
         # The energy has changed since the chains last moved.
         chains = refresh_chains(energy, kernel, state.chains)
-        chains, acceptance = advance(energy, kernel, chains, self.n_steps, key)
+        chains, moves = advance(energy, kernel, chains, self.n_steps, key)
         gradient, measures = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state.offsets)
-        measures = {**measures, "acceptance": acceptance}
+        measures = {**measures, **moves}
         return Step(gradient, PersistentState(chains, offsets), measures)
