@@ -245,4 +245,12 @@ OBJECTIVES = {
     "pcd": lambda: ex.PersistentContrastiveDivergence(n_steps=2, n_chains=20),
     "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=5, n_samples=4),
 }
-"""Objectives that learn from rows of data."""
+"""Objectives that learn from rows of bits."""
+
+CONTINUOUS_OBJECTIVES = {
+    "cd": lambda: ex.ContrastiveDivergence(n_steps=2),
+    "pcd": lambda: ex.PersistentContrastiveDivergence(n_steps=10, n_chains=20),
+    "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=20, n_samples=10),
+}
+"""Objectives that learn from rows of real numbers. One that is in a single list refuses the
+energies of the other in `prepare`."""

@@ -15,17 +15,35 @@ from energax.energies import trainable
 from energax.kernels import MetropolisHastings
 
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
+POINTS = np.random.default_rng(1).normal(size=(7, 2))
 
 OBJECTIVES = registry.OBJECTIVES | {
     "centred cd": lambda: ex.ContrastiveDivergence(centred=True),
     "centred pcd": lambda: ex.PersistentContrastiveDivergence(n_chains=5, centred=True),
 }
 
+
+def _network():
+    network = eqx.nn.MLP(2, "scalar", 4, 1, jax.nn.tanh, key=ex.key(0))
+    return ex.NeuralEnergy(network, ex.Real(2))
+
+
 MODELS = {
-    "rbm": registry.DISCRETE["rbm"],
-    "rbm.joint": lambda: registry._rbm(4, 2).joint,
-    "half frozen": lambda: ex.freeze(registry._rbm()) * registry._rbm(seed=1),
+    "rbm": (registry.DISCRETE["rbm"], ROWS),
+    "rbm.joint": (
+        lambda: registry._rbm(4, 2).joint,
+        {"hidden": ROWS[:, :2], "visible": ROWS},
+    ),
+    "half frozen": (lambda: ex.freeze(registry._rbm()) * registry._rbm(seed=1), ROWS),
 }
+CONTINUOUS_MODELS = {
+    "network": (_network, POINTS),
+    "half frozen gaussian": (lambda: ex.freeze(ex.Gaussian(jnp.zeros(2))) * _network(), POINTS),
+}
+CASES = [
+    *((model, name) for model in MODELS for name in OBJECTIVES),
+    *((model, name) for model in CONTINUOUS_MODELS for name in registry.CONTINUOUS_OBJECTIVES),
+]
 
 
 def _shapes(tree):
@@ -38,12 +56,12 @@ def _flip() -> MetropolisHastings:
 
 
 @pytest.mark.parametrize("precision", [32, 64])
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(("model", "name"), CASES)
 def test_its_state_keeps_its_structure(name, model, precision):
     with jax.enable_x64(precision == 64):
-        energy, objective = MODELS[model](), OBJECTIVES[name]()
-        data = ROWS if model != "rbm.joint" else {"hidden": ROWS[:, :2], "visible": ROWS}
+        make, data = (MODELS | CONTINUOUS_MODELS)[model]
+        every = OBJECTIVES if model in MODELS else registry.CONTINUOUS_OBJECTIVES
+        energy, objective = make(), every[name]()
         if "centred" in name and model != "rbm":
             with pytest.raises(ValueError, match="centred=True needs an energy with centred"):
                 objective.prepare(energy, data)
@@ -198,6 +216,20 @@ def test_rows_must_be_states():
         with pytest.raises(ValueError, match="data must hold only 0 and 1"):
             make().prepare(registry.DISCRETE["rbm"](), np.full((2, 4), 7))
         assert make().learns_from_rows, name
+    for name, make in registry.CONTINUOUS_OBJECTIVES.items():
+        with oracles.refused("data", "NaN"):
+            make().prepare(_network(), np.full((2, 2), np.nan))
+        assert make().learns_from_rows, name
+
+
+def test_spaces_that_do_not_fit_are_refused_before_training():
+    bits, reals = registry.OBJECTIVES, registry.CONTINUOUS_OBJECTIVES
+    for name in bits.keys() - reals.keys():
+        with oracles.refused():
+            bits[name]().prepare(_network(), POINTS)
+    for name in reals.keys() - bits.keys():
+        with oracles.refused("continuous"):
+            reals[name]().prepare(registry.DISCRETE["rbm"](), ROWS)
 
 
 def test_exact_likelihood_of_a_conditioned_model_is_refused_before_training():
