@@ -7,8 +7,10 @@ from energax.energies import RBM as RBM
 from energax.energies import AbstractEnergy as AbstractEnergy
 from energax.energies import AbstractNormalised as AbstractNormalised
 from energax.energies import AbstractTractable as AbstractTractable
+from energax.energies import AttentionNetwork as AttentionNetwork
 from energax.energies import Banana as Banana
 from energax.energies import Bernoulli as Bernoulli
+from energax.energies import DenseNetwork as DenseNetwork
 from energax.energies import DoubleWell as DoubleWell
 from energax.energies import Exponential as Exponential
 from energax.energies import ExponentialFamily as ExponentialFamily
@@ -26,6 +28,7 @@ from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy
 from energax.energies import Poisson as Poisson
 from energax.energies import Potts as Potts
+from energax.energies import ResidualNetwork as ResidualNetwork
 from energax.energies import Ring as Ring
 from energax.energies import Softmax as Softmax
 from energax.energies import Uniform as Uniform

@@ -57,4 +57,9 @@ from energax.energies.machines import RBM as RBM
 from energax.energies.machines import AnnealedRBM as AnnealedRBM
 from energax.energies.machines import ConditionedRBM as ConditionedRBM
 from energax.energies.machines import JointRBM as JointRBM
+from energax.energies.networks import AttentionBlock as AttentionBlock
+from energax.energies.networks import AttentionNetwork as AttentionNetwork
+from energax.energies.networks import DenseNetwork as DenseNetwork
 from energax.energies.networks import NeuralEnergy as NeuralEnergy
+from energax.energies.networks import ResidualBlock as ResidualBlock
+from energax.energies.networks import ResidualNetwork as ResidualNetwork
