@@ -243,6 +243,11 @@ OBJECTIVES = {
     "maximum likelihood": lambda: ex.MaximumLikelihood(),
     "cd": lambda: ex.ContrastiveDivergence(n_steps=2),
     "pcd": lambda: ex.PersistentContrastiveDivergence(n_steps=2, n_chains=20),
+    "pseudo-likelihood": lambda: ex.PseudoLikelihood(),
+    "pseudo-likelihood of a few": lambda: ex.PseudoLikelihood(n_sites=2),
+    "ratio matching": lambda: ex.RatioMatching(),
+    "probability flow": lambda: ex.MinimumProbabilityFlow(),
+    "composite likelihood": lambda: ex.CompositeLikelihood(2),
     "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=5, n_samples=4),
 }
 """Objectives that learn from rows of bits."""
@@ -254,3 +259,11 @@ CONTINUOUS_OBJECTIVES = {
 }
 """Objectives that learn from rows of real numbers. One that is in a single list refuses the
 energies of the other in `prepare`."""
+
+JOINT_OBJECTIVES = {
+    "conditional likelihood": lambda: ex.ConditionalLikelihood("hidden"),
+    "joint classifier": lambda: ex.JointClassifier(
+        "hidden", ex.PersistentContrastiveDivergence(n_chains=10)
+    ),
+}
+"""Objectives that learn parts of a `Joint` given the others: here one layer of a machine."""

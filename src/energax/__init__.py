@@ -34,6 +34,7 @@ from energax.energies import Softmax as Softmax
 from energax.energies import Uniform as Uniform
 from energax.energies import condition as condition
 from energax.energies import freeze as freeze
+from energax.energies import marginal as marginal
 from energax.energies import mixture as mixture
 from energax.energies import path as path
 from energax.energies import product as product
@@ -60,11 +61,17 @@ from energax.kernels import UnadjustedLangevin as UnadjustedLangevin
 from energax.kernels import UnderdampedLangevin as UnderdampedLangevin
 from energax.kernels import Wolff as Wolff
 from energax.objectives import AbstractObjective as AbstractObjective
+from energax.objectives import CompositeLikelihood as CompositeLikelihood
+from energax.objectives import ConditionalLikelihood as ConditionalLikelihood
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence
+from energax.objectives import JointClassifier as JointClassifier
 from energax.objectives import MaximumEntropy as MaximumEntropy
 from energax.objectives import MaximumLikelihood as MaximumLikelihood
+from energax.objectives import MinimumProbabilityFlow as MinimumProbabilityFlow
 from energax.objectives import MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood
 from energax.objectives import PersistentContrastiveDivergence as PersistentContrastiveDivergence
+from energax.objectives import PseudoLikelihood as PseudoLikelihood
+from energax.objectives import RatioMatching as RatioMatching
 from energax.partition import Evaluation as Evaluation
 from energax.partition import LikelihoodRatio as LikelihoodRatio
 from energax.partition import LogLikelihood as LogLikelihood

@@ -12,6 +12,7 @@ import energax as ex
 import oracles
 import registry
 from energax.energies import Product, trainable
+from energax.energies._streaming import log_sum_exp
 from energax.exact import (
     all_states,
     draw_enumerated,
@@ -21,7 +22,6 @@ from energax.exact import (
     pairwise_sum,
     probabilities,
 )
-from energax.exact._streaming import log_sum_exp
 from energax.spaces import Clamped
 from oracles import assert_drawn_from, index_of, refused, stacked
 

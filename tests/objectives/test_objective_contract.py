@@ -42,6 +42,7 @@ CONTINUOUS_MODELS = {
 }
 CASES = [
     *((model, name) for model in MODELS for name in OBJECTIVES),
+    *(("rbm.joint", name) for name in registry.JOINT_OBJECTIVES),
     *((model, name) for model in CONTINUOUS_MODELS for name in registry.CONTINUOUS_OBJECTIVES),
 ]
 
@@ -60,7 +61,9 @@ def _flip() -> MetropolisHastings:
 def test_its_state_keeps_its_structure(name, model, precision):
     with jax.enable_x64(precision == 64):
         make, data = (MODELS | CONTINUOUS_MODELS)[model]
-        every = OBJECTIVES if model in MODELS else registry.CONTINUOUS_OBJECTIVES
+        every = OBJECTIVES | registry.JOINT_OBJECTIVES
+        if model in CONTINUOUS_MODELS:
+            every = registry.CONTINUOUS_OBJECTIVES
         energy, objective = make(), every[name]()
         if "centred" in name and model != "rbm":
             with pytest.raises(ValueError, match="centred=True needs an energy with centred"):

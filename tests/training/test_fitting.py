@@ -149,6 +149,17 @@ def test_every_objective_raises_the_likelihood_of_two_modes(name):
     assert after > before + 0.6 * (best - before)
 
 
+@pytest.mark.parametrize("name", registry.JOINT_OBJECTIVES)
+def test_every_objective_of_a_joint_learns_what_to_predict(name):
+    hidden = np.random.default_rng(0).integers(0, 2, (60, 3))
+    rows = {"hidden": hidden, "visible": np.repeat(hidden, 2, axis=1)}
+    start = rbm(7, n_visible=6, n_hidden=3).joint
+    run = train(start, rows, registry.JOINT_OBJECTIVES[name](), optimizer=ADAM, steps=200)
+    assert run.ok
+    assert run.history[0]["accuracy"] < 0.9
+    assert run.history[-1]["accuracy"] > 0.99
+
+
 # --- determinism -------------------------------------------------------------------------------
 
 
@@ -413,5 +424,5 @@ def test_the_registry_has_every_objective_that_learns_from_rows():
         and cls.learns_from_rows
         and cls is not ex.AbstractObjective
     }
-    both = registry.OBJECTIVES | registry.CONTINUOUS_OBJECTIVES
-    assert {type(make()) for make in both.values()} == learning
+    every = (registry.OBJECTIVES, registry.CONTINUOUS_OBJECTIVES, registry.JOINT_OBJECTIVES)
+    assert {type(make()) for each in every for make in each.values()} == learning

@@ -5,6 +5,7 @@ from energax.energies._base import AbstractBlocked as AbstractBlocked
 from energax.energies._base import AbstractCentrable as AbstractCentrable
 from energax.energies._base import AbstractEnergy as AbstractEnergy
 from energax.energies._base import AbstractNormalised as AbstractNormalised
+from energax.energies._base import AbstractSitewise as AbstractSitewise
 from energax.energies._base import AbstractTractable as AbstractTractable
 from energax.energies._checks import check_energy as check_energy
 from energax.energies._trainable import trainable as trainable
@@ -14,6 +15,7 @@ from energax.energies.algebra import ConditionedBlocked as ConditionedBlocked
 from energax.energies.algebra import ConditionedParts as ConditionedParts
 from energax.energies.algebra import Frozen as Frozen
 from energax.energies.algebra import GeometricPath as GeometricPath
+from energax.energies.algebra import Marginal as Marginal
 from energax.energies.algebra import Mixture as Mixture
 from energax.energies.algebra import MixtureOfEnergies as MixtureOfEnergies
 from energax.energies.algebra import Product as Product
@@ -23,6 +25,7 @@ from energax.energies.algebra import check_same_space as check_same_space
 from energax.energies.algebra import condition as condition
 from energax.energies.algebra import freeze as freeze
 from energax.energies.algebra import keeps_terms as keeps_terms
+from energax.energies.algebra import marginal as marginal
 from energax.energies.algebra import mixture as mixture
 from energax.energies.algebra import multiply as multiply
 from energax.energies.algebra import path as path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Key
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from energax.spaces import AbstractSpace, Joint, State
 
@@ -154,6 +154,30 @@ class AbstractBlocked(AbstractEnergy):
 
         - `held`: entries that are true in it stay as they are in x.
         """
+
+
+class AbstractSitewise(AbstractEnergy):
+    """An energy that knows what a change of one entry adds to it for less than an evaluation.
+
+    What it is for: pseudo-likelihood, ratio matching and minimum probability flow, which look at
+    every such change.
+    """
+
+    @abc.abstractmethod
+    def site_changes(self, x: State, site: Int[Array, ""]) -> Float[Array, " values"]:
+        """E with one entry at each of its values, in their order, less E(x).
+
+        What does not depend on `site` is computed once where this is batched over sites.
+
+        **Arguments:**
+
+        - `site`: the entry's number in C order.
+        """
+
+    @property
+    def floats_a_site(self) -> int:
+        """About how many numbers `site_changes` holds for one entry, beside what all share."""
+        return 2
 
 
 class AbstractCentrable(AbstractBipartite):

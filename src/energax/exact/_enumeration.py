@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractBipartite, AbstractEnergy, unfreeze
-from energax.exact._streaming import LARGEST, log_sum_exp
+from energax.energies._streaming import LARGEST, log_sum_exp
 from energax.spaces import AbstractDiscreteSpace, AbstractSpace, State
 
 _BLOCK_BYTES = 4 << 20

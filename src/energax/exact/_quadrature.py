@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from energax.energies import AbstractEnergy
-from energax.exact._streaming import LARGEST, log_sum_exp
+from energax.energies._streaming import LARGEST, log_sum_exp
 from energax.random import as_count
 from energax.spaces import Box, Numbers, Real
 

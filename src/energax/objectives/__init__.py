@@ -4,14 +4,24 @@ from energax.objectives._base import AbstractObjective as AbstractObjective
 from energax.objectives._base import Step as Step
 from energax.objectives._base import contrast as contrast
 from energax.objectives._base import value_and_gradient as value_and_gradient
+from energax.objectives._composite_likelihood import CompositeLikelihood as CompositeLikelihood
+from energax.objectives._conditional_likelihood import (
+    ConditionalLikelihood as ConditionalLikelihood,
+)
 from energax.objectives._contrastive_divergence import (
     ContrastiveDivergence as ContrastiveDivergence,
 )
+from energax.objectives._joint_classifier import JointClassifier as JointClassifier
 from energax.objectives._maximum_entropy import MaximumEntropy as MaximumEntropy
 from energax.objectives._maximum_likelihood import MaximumLikelihood as MaximumLikelihood
+from energax.objectives._minimum_probability_flow import (
+    MinimumProbabilityFlow as MinimumProbabilityFlow,
+)
 from energax.objectives._monte_carlo import (
     MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood,
 )
 from energax.objectives._persistent import (
     PersistentContrastiveDivergence as PersistentContrastiveDivergence,
 )
+from energax.objectives._pseudo_likelihood import PseudoLikelihood as PseudoLikelihood
+from energax.objectives._ratio_matching import RatioMatching as RatioMatching

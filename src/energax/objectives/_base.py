@@ -69,6 +69,15 @@ def count_field(name: str, default: int) -> Any:
     return eqx.field(default=default, converter=functools.partial(as_count, name=name))
 
 
+def optional_count_field(name: str) -> Any:
+    """A field that is a positive integer, or `None`, which is the default."""
+
+    def converted(value: Any) -> int | None:
+        return None if value is None else as_count(value, name)
+
+    return eqx.field(default=None, converter=converted)
+
+
 def value_and_gradient(
     energy: AbstractEnergy, function: Callable[[AbstractEnergy], Any], *, has_aux: bool = False
 ) -> Any:

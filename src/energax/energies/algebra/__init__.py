@@ -8,6 +8,8 @@ from energax.energies.algebra._conditioned import condition as condition
 from energax.energies.algebra._frozen import Frozen as Frozen
 from energax.energies.algebra._frozen import freeze as freeze
 from energax.energies.algebra._frozen import unfreeze as unfreeze
+from energax.energies.algebra._marginal import Marginal as Marginal
+from energax.energies.algebra._marginal import marginal as marginal
 from energax.energies.algebra._mixture import Mixture as Mixture
 from energax.energies.algebra._mixture import MixtureOfEnergies as MixtureOfEnergies
 from energax.energies.algebra._mixture import mixture as mixture

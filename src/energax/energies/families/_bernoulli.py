@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
-from energax.energies._base import AbstractNormalised
+from energax.energies._base import AbstractNormalised, AbstractSitewise
 from energax.energies._parameters import finite_array, one_state
 from energax.energies.algebra._rules import POWER, PRODUCT
 from energax.energies.algebra._shifted import Shifted
@@ -13,7 +13,7 @@ from energax.random import bernoulli
 from energax.spaces import Binary, Numbers
 
 
-class Bernoulli(AbstractNormalised):
+class Bernoulli(AbstractNormalised, AbstractSitewise):
     """Independent entries of 0 and 1: log p(x) = sum_i x_i l_i - log(1 + exp(l_i)).
 
     **Arguments:**
@@ -46,6 +46,10 @@ class Bernoulli(AbstractNormalised):
         return jnp.sum(jax.nn.softplus(self.logits)) - jnp.vdot(
             one_state(x, self.logits.shape), self.logits
         )
+
+    def site_changes(self, x: Float[Array, "..."], site: Int[Array, ""]) -> Float[Array, "2"]:
+        values = jnp.arange(2, dtype=self.logits.dtype)
+        return (x.reshape(-1)[site] - values) * self.logits.reshape(-1)[site]
 
     def draw(self, key: Key[Array, ""]) -> Float[Array, "..."]:
         return bernoulli(key, jax.nn.sigmoid(self.logits)).astype(self.logits.dtype)

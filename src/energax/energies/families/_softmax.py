@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from energax.energies._base import AbstractNormalised
+from energax.energies._base import AbstractNormalised, AbstractSitewise
 from energax.energies._parameters import finite_array, one_state
 from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
@@ -16,7 +16,7 @@ from energax.random import categorical
 from energax.spaces import Categorical, Clamped, Numbers, float_dtype
 
 
-class Softmax(AbstractNormalised):
+class Softmax(AbstractNormalised, AbstractSitewise):
     """The categorical distribution: p(x = k) = exp(l_k) / sum_j exp(l_j), entry by entry.
 
     **Arguments:**
@@ -54,6 +54,12 @@ class Softmax(AbstractNormalised):
         x = one_state(x, self.logits.shape[:-1])
         log_probs = jax.nn.log_softmax(self.logits)
         return -jnp.sum(jnp.take_along_axis(log_probs, x[..., None], axis=-1))
+
+    def site_changes(
+        self, x: Int[Array, "*shape"], site: Int[Array, ""]
+    ) -> Float[Array, " states"]:
+        logits = self.logits.reshape(-1, self.logits.shape[-1])[site]
+        return logits[x.reshape(-1)[site]] - logits
 
     def draw(self, key: Key[Array, ""]) -> Int[Array, "*shape"]:
         return categorical(key, self.logits).astype(jnp.int32)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from energax.energies._base import AbstractBlocked, AbstractEnergy
+from energax.energies._base import AbstractBlocked, AbstractEnergy, AbstractSitewise
 from energax.energies._parameters import as_list, is_traced, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
@@ -33,7 +33,7 @@ from energax.spaces import Categorical, Numbers, float_dtype
 from energax.spaces._base import shape_of, size_of
 
 
-class FactorGraph(AbstractBlocked):
+class FactorGraph(AbstractBlocked, AbstractSitewise):
     """Discrete variables and factors with any table of energies:
 
     E(x) = sum over factors f of E_f(the variables of f)
@@ -166,6 +166,31 @@ class FactorGraph(AbstractBlocked):
         if self.sizes is None:
             return total
         return jnp.where(jnp.all(flat < self.sizes), total, jnp.inf)
+
+    def site_changes(self, x: Int[Array, "..."], site: Int[Array, ""]) -> Float[Array, " states"]:
+        flat, k = x.reshape(-1), self.n_states
+        total = jnp.zeros((len(flat), k), float_dtype())
+        for variables, table in zip(self.variables, self.tables, strict=True):
+            row = jnp.arange(len(variables)) if len(table) == len(variables) else 0
+            states = flat[variables]
+            for p in range(variables.shape[1]):
+                # Each factor's energies of this variable's states, the others as they are.
+                own = jnp.moveaxis(table, 1 + p, -1)
+                others = [states[:, q] for q in range(variables.shape[1]) if q != p]
+                each = own[(row, *others)]
+                each = jnp.broadcast_to(each, (len(variables), each.shape[-1]))
+                missing = [(0, 0), (0, k - each.shape[-1])]
+                each = jnp.pad(each, missing, constant_values=jnp.inf)
+                total = total.at[variables[:, p]].add(each)
+        if self.sizes is not None:
+            values = jnp.arange(k, dtype=self.sizes.dtype)
+            total = jnp.where(values[None] < self.sizes[:, None], total, jnp.inf)
+        energies = total[site]
+        return energies - energies[flat[site]]
+
+    @property
+    def floats_a_site(self) -> int:
+        return self.n_states
 
     def sweep(
         self, x: Int[Array, "..."], key: Key[Array, ""], held: Bool[Array, "..."] | None = None

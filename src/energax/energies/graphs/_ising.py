@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from energax.energies._base import AbstractBlocked
+from energax.energies._base import AbstractBlocked, AbstractSitewise
 from energax.energies._parameters import as_floats, finite_array, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
@@ -19,7 +19,7 @@ from energax.energies.graphs._sweeping import sweep
 from energax.spaces import Numbers, Spin
 
 
-class Ising(AbstractBlocked):
+class Ising(AbstractBlocked, AbstractSitewise):
     """Spins of -1 and +1 on the sites of a lattice or the nodes of a graph:
 
     E(s) = - sum over edges ij of J_ij s_i s_j - sum over nodes i of h_i s_i
@@ -80,6 +80,13 @@ class Ising(AbstractBlocked):
         else:
             linear = pairwise_sum((field * x).reshape(-1))
         return -coupled(self.graph, coupling, x, jnp.multiply) - linear
+
+    def site_changes(self, x: Num[Array, "..."], site: Int[Array, ""]) -> Float[Array, "2"]:
+        # E is linear in every spin: its gradient is minus the spin's field.
+        x = as_floats(x, self.coupling.dtype)
+        slope = jax.grad(self.energy)(x).reshape(-1)[site]
+        values = jnp.array([-1.0, 1.0], x.dtype)
+        return (values - x.reshape(-1)[site]) * slope
 
     def sweep(
         self,

@@ -3,11 +3,12 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from energax.energies._base import AbstractBlocked
+from energax.energies._base import AbstractBlocked, AbstractSitewise
 from energax.energies._parameters import finite_array, one_state
 from energax.energies._summing import pairwise_sum
 from energax.energies.algebra._rules import POWER, PRODUCT
@@ -22,7 +23,7 @@ from energax.random import as_count
 from energax.spaces import Categorical, Numbers
 
 
-class Potts(AbstractBlocked):
+class Potts(AbstractBlocked, AbstractSitewise):
     """Labels 0 to q - 1 on the sites of a lattice or the nodes of a graph:
 
     E(x) = - sum over edges ij of J_ij [x_i = x_j] - sum over nodes i of h_i(x_i)
@@ -81,6 +82,23 @@ class Potts(AbstractBlocked):
             linear = jnp.take_along_axis(self.field, x[..., None], axis=-1)
         total = coupled(self.graph, self.coupling, x, lambda a, b: (a == b).astype(dtype))
         return -total - pairwise_sum(linear.reshape(-1))
+
+    def site_changes(self, x: Int[Array, "..."], site: Int[Array, ""]) -> Float[Array, " states"]:
+        dtype = self.coupling.dtype
+
+        def of_marks(marks: Float[Array, "*shape states"]) -> Float[Array, ""]:
+            """E, linear in the marks of every site."""
+            total = coupled(self.graph, self.coupling, marks, lambda a, b: jnp.sum(a * b, -1))
+            field = jnp.broadcast_to(self.field, marks.shape)
+            return -total - jnp.sum(field * marks)
+
+        energies = jax.grad(of_marks)(jax.nn.one_hot(x, self.n_states, dtype=dtype))
+        energies = energies.reshape(-1, self.n_states)[site]
+        return energies - energies[x.reshape(-1)[site]]
+
+    @property
+    def floats_a_site(self) -> int:
+        return self.n_states
 
     def sweep(
         self, x: Int[Array, "..."], key: Key[Array, ""], held: Bool[Array, "..."] | None = None

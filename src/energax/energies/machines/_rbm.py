@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from energax.energies._base import AbstractBipartite, AbstractCentrable
+from energax.energies._base import AbstractBipartite, AbstractCentrable, AbstractSitewise
 from energax.energies._parameters import finite_array
 from energax.energies.algebra._conditioned import merged
 from energax.energies.algebra._rules import CONDITION, POWER, PRODUCT
@@ -16,7 +16,7 @@ from energax.random import as_count, as_key, bernoulli
 from energax.spaces import Binary, Clamped, Joint, Numbers
 
 
-class RBM(AbstractCentrable):
+class RBM(AbstractCentrable, AbstractSitewise):
     """The energy of the visible units of a Bernoulli RBM, its free energy:
 
     E(v) = -b . v - sum_j log(1 + exp(c_j + (v W)_j))
@@ -144,6 +144,19 @@ class RBM(AbstractCentrable):
     def hidden_log_density(self, h: Float[Array, " hidden"]) -> Float[Array, ""]:
         return h @ self.hidden_bias + sum_softplus(self.visible_input(h))
 
+    def site_changes(self, x: Float[Array, " visible"], site: Int[Array, ""]) -> Float[Array, "2"]:
+        # One row of the weights more or less in every hidden unit's input.
+        step = 1 - 2 * x[site]
+        before = self.hidden_input(x)
+        after = sum_softplus(before + step * self.weights[site])
+        change = sum_softplus(before) - after - step * self.visible_bias[site]
+        values = jnp.arange(2, dtype=change.dtype)
+        return jnp.where(values == x[site], 0.0, change)
+
+    @property
+    def floats_a_site(self) -> int:
+        return self.n_hidden
+
     def offsets(self, batch: Float[Array, "rows visible"]) -> tuple[Array, Array]:
         hidden = jax.nn.sigmoid(jax.vmap(self.hidden_input)(batch))
         return jnp.mean(batch, 0), jnp.mean(hidden, 0)
@@ -201,7 +214,7 @@ class JointRBM(AbstractBipartite):
         return self.rbm.hidden_log_density(h)
 
 
-class ConditionedRBM(AbstractBipartite):
+class ConditionedRBM(AbstractBipartite, AbstractSitewise):
     """An RBM some of whose visible units are observed: still sampled in two products."""
 
     rbm: RBM
@@ -240,6 +253,13 @@ class ConditionedRBM(AbstractBipartite):
 
     def pack(self, v: Array, h: Array) -> Array:
         return v
+
+    def site_changes(self, x: Float[Array, " visible"], site: Int[Array, ""]) -> Float[Array, "2"]:
+        return self.rbm.site_changes(self.space.clamp(x), site)
+
+    @property
+    def floats_a_site(self) -> int:
+        return self.rbm.n_hidden
 
     def hidden_log_density(self, h: Array) -> Float[Array, ""]:
         total = self.rbm.visible_input(h)
