@@ -175,6 +175,9 @@ CONTINUOUS = {
     "gaussian mrf": lambda: ex.GaussianMRF([(0, 1)], 0.8, mass=[0.5, 1.0], mean=[1.0, -1.0]),
     "mueller brown": lambda: ex.MuellerBrown() ** 0.05,
     "many gaussians": lambda: ex.GaussianMixture.ring(3, radius=2.0),
+    "noise conditional": lambda: ex.NoiseConditional(
+        lambda x, noise: -0.5 * jnp.sum((x - 1) ** 2) / (1 + noise**2), ex.Real(2), [2.0, 0.5]
+    ),
 }
 """Energies over real states in one or two dimensions, each checked against a grid."""
 
@@ -249,6 +252,8 @@ OBJECTIVES = {
     "probability flow": lambda: ex.MinimumProbabilityFlow(),
     "composite likelihood": lambda: ex.CompositeLikelihood(2),
     "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=5, n_samples=4),
+    "noise contrastive": lambda: ex.NoiseContrastiveEstimation(),
+    "energy discrepancy": lambda: ex.EnergyDiscrepancy(redrawn=0.5),
 }
 """Objectives that learn from rows of bits."""
 
@@ -256,6 +261,11 @@ CONTINUOUS_OBJECTIVES = {
     "cd": lambda: ex.ContrastiveDivergence(n_steps=2),
     "pcd": lambda: ex.PersistentContrastiveDivergence(n_steps=10, n_chains=20),
     "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=20, n_samples=10),
+    "score matching": lambda: ex.ScoreMatching(),
+    "sliced score matching": lambda: ex.SlicedScoreMatching(),
+    "denoising score matching": lambda: ex.DenoisingScoreMatching(0.2),
+    "noise contrastive": lambda: ex.NoiseContrastiveEstimation(),
+    "energy discrepancy": lambda: ex.EnergyDiscrepancy(),
 }
 """Objectives that learn from rows of real numbers. One that is in a single list refuses the
 energies of the other in `prepare`."""

@@ -26,6 +26,7 @@ from energax.energies import Lattice as Lattice
 from energax.energies import MuellerBrown as MuellerBrown
 from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy
+from energax.energies import NoiseConditional as NoiseConditional
 from energax.energies import Poisson as Poisson
 from energax.energies import Potts as Potts
 from energax.energies import ResidualNetwork as ResidualNetwork
@@ -64,14 +65,19 @@ from energax.objectives import AbstractObjective as AbstractObjective
 from energax.objectives import CompositeLikelihood as CompositeLikelihood
 from energax.objectives import ConditionalLikelihood as ConditionalLikelihood
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence
+from energax.objectives import DenoisingScoreMatching as DenoisingScoreMatching
+from energax.objectives import EnergyDiscrepancy as EnergyDiscrepancy
 from energax.objectives import JointClassifier as JointClassifier
 from energax.objectives import MaximumEntropy as MaximumEntropy
 from energax.objectives import MaximumLikelihood as MaximumLikelihood
 from energax.objectives import MinimumProbabilityFlow as MinimumProbabilityFlow
 from energax.objectives import MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood
+from energax.objectives import NoiseContrastiveEstimation as NoiseContrastiveEstimation
 from energax.objectives import PersistentContrastiveDivergence as PersistentContrastiveDivergence
 from energax.objectives import PseudoLikelihood as PseudoLikelihood
 from energax.objectives import RatioMatching as RatioMatching
+from energax.objectives import ScoreMatching as ScoreMatching
+from energax.objectives import SlicedScoreMatching as SlicedScoreMatching
 from energax.partition import Evaluation as Evaluation
 from energax.partition import LikelihoodRatio as LikelihoodRatio
 from energax.partition import LogLikelihood as LogLikelihood

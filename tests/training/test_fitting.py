@@ -146,7 +146,8 @@ def test_every_objective_raises_the_likelihood_of_two_modes(name):
     run = train(start, rows, objective, optimizer=ADAM, steps=400, batch_size=100)
     assert run.ok
     before, after, best = likelihood(start), likelihood(run.energy), likelihood(target)
-    assert after > before + 0.6 * (best - before)
+    share = 0.6 if name in ("cd", "pcd", "monte carlo") else 0.9  # chains of few steps lag behind
+    assert after > before + share * (best - before)
 
 
 @pytest.mark.parametrize("name", registry.JOINT_OBJECTIVES)

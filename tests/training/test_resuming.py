@@ -18,6 +18,7 @@ from energax.io import _file
 from energax.training import _fit
 
 CD = ex.ContrastiveDivergence(kernel=ex.RandomWalkMetropolis(0.4))
+NCE = ex.NoiseContrastiveEstimation()
 STEPS = 30
 
 
@@ -46,7 +47,7 @@ def interrupt(monkeypatch, at, *, where=_fit.Bar, name="update"):
 # --- the same bits -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", [PCD, CD], ids=["pcd", "cd"])
+@pytest.mark.parametrize("objective", [PCD, CD, NCE], ids=["pcd", "cd", "nce"])
 @pytest.mark.parametrize("stop", [1, 8, 20])
 def test_stopped_and_continued_is_undisturbed(objective, stop, path):
     whole = train(objective=objective, steps=STEPS, log_every=4, validation=BARS[:5])

@@ -64,5 +64,6 @@ from energax.energies.networks import AttentionBlock as AttentionBlock
 from energax.energies.networks import AttentionNetwork as AttentionNetwork
 from energax.energies.networks import DenseNetwork as DenseNetwork
 from energax.energies.networks import NeuralEnergy as NeuralEnergy
+from energax.energies.networks import NoiseConditional as NoiseConditional
 from energax.energies.networks import ResidualBlock as ResidualBlock
 from energax.energies.networks import ResidualNetwork as ResidualNetwork

@@ -11,6 +11,10 @@ from energax.objectives._conditional_likelihood import (
 from energax.objectives._contrastive_divergence import (
     ContrastiveDivergence as ContrastiveDivergence,
 )
+from energax.objectives._denoising_score_matching import (
+    DenoisingScoreMatching as DenoisingScoreMatching,
+)
+from energax.objectives._energy_discrepancy import EnergyDiscrepancy as EnergyDiscrepancy
 from energax.objectives._joint_classifier import JointClassifier as JointClassifier
 from energax.objectives._maximum_entropy import MaximumEntropy as MaximumEntropy
 from energax.objectives._maximum_likelihood import MaximumLikelihood as MaximumLikelihood
@@ -20,8 +24,13 @@ from energax.objectives._minimum_probability_flow import (
 from energax.objectives._monte_carlo import (
     MonteCarloMaximumLikelihood as MonteCarloMaximumLikelihood,
 )
+from energax.objectives._noise_contrastive_estimation import (
+    NoiseContrastiveEstimation as NoiseContrastiveEstimation,
+)
 from energax.objectives._persistent import (
     PersistentContrastiveDivergence as PersistentContrastiveDivergence,
 )
 from energax.objectives._pseudo_likelihood import PseudoLikelihood as PseudoLikelihood
 from energax.objectives._ratio_matching import RatioMatching as RatioMatching
+from energax.objectives._score_matching import ScoreMatching as ScoreMatching
+from energax.objectives._sliced_score_matching import SlicedScoreMatching as SlicedScoreMatching
