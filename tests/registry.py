@@ -175,7 +175,7 @@ CONTINUOUS = {
     "gaussian mrf": lambda: ex.GaussianMRF([(0, 1)], 0.8, mass=[0.5, 1.0], mean=[1.0, -1.0]),
     "mueller brown": lambda: ex.MuellerBrown() ** 0.05,
     "many gaussians": lambda: ex.GaussianMixture.ring(3, radius=2.0),
-    "noise conditional": lambda: ex.NoiseConditional(
+    "network of noises": lambda: ex.NoiseConditional(
         lambda x, noise: -0.5 * jnp.sum((x - 1) ** 2) / (1 + noise**2), ex.Real(2), [2.0, 0.5]
     ),
 }
