@@ -254,6 +254,9 @@ OBJECTIVES = {
     "monte carlo": lambda: ex.MonteCarloMaximumLikelihood(n_steps=5, n_samples=4),
     "noise contrastive": lambda: ex.NoiseContrastiveEstimation(),
     "energy discrepancy": lambda: ex.EnergyDiscrepancy(redrawn=0.5),
+    "replay buffer": lambda: ex.ReplayBuffer(size=60, n_chains=20, n_steps=2),
+    "tempered cd": lambda: ex.TemperedContrastiveDivergence(n_chains=10, n_replicas=3),
+    "unbiased cd": lambda: ex.UnbiasedContrastiveDivergence(n_pairs=14, k=1, m=3),
 }
 """Objectives that learn from rows of bits."""
 
@@ -266,6 +269,13 @@ CONTINUOUS_OBJECTIVES = {
     "denoising score matching": lambda: ex.DenoisingScoreMatching(0.2),
     "noise contrastive": lambda: ex.NoiseContrastiveEstimation(),
     "energy discrepancy": lambda: ex.EnergyDiscrepancy(),
+    "replay buffer": lambda: ex.ReplayBuffer(
+        size=200, n_chains=50, n_steps=5, data_noise=0.1, kernel=ex.UnadjustedLangevin(0.05)
+    ),
+    "tempered cd": lambda: ex.TemperedContrastiveDivergence(n_steps=5, n_chains=10, n_replicas=3),
+    "unbiased cd": lambda: ex.UnbiasedContrastiveDivergence(
+        n_pairs=30, kernel=ex.RandomWalkMetropolis(1.0)
+    ),
 }
 """Objectives that learn from rows of real numbers. One that is in a single list refuses the
 energies of the other in `prepare`."""

@@ -76,8 +76,11 @@ from energax.objectives import NoiseContrastiveEstimation as NoiseContrastiveEst
 from energax.objectives import PersistentContrastiveDivergence as PersistentContrastiveDivergence
 from energax.objectives import PseudoLikelihood as PseudoLikelihood
 from energax.objectives import RatioMatching as RatioMatching
+from energax.objectives import ReplayBuffer as ReplayBuffer
 from energax.objectives import ScoreMatching as ScoreMatching
 from energax.objectives import SlicedScoreMatching as SlicedScoreMatching
+from energax.objectives import TemperedContrastiveDivergence as TemperedContrastiveDivergence
+from energax.objectives import UnbiasedContrastiveDivergence as UnbiasedContrastiveDivergence
 from energax.partition import Evaluation as Evaluation
 from energax.partition import LikelihoodRatio as LikelihoodRatio
 from energax.partition import LogLikelihood as LogLikelihood

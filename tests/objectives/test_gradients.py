@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from exact_gradients import energy_gradients, gibbs_matrix, likelihood_gradient, vector
 from scipy.stats import norm
 
 import energax as ex
 import oracles
 import registry
-from energax.energies import trainable
 from energax.exact import draw_enumerated
 from energax.kernels import start_chains
 from energax.objectives import PersistentContrastiveDivergence
@@ -23,36 +23,13 @@ def _rows(energy):
     return energy.space.convert(ROWS[:, : shape[0]])
 
 
-def _vector(gradient) -> np.ndarray:
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
-
-
-def _expected_energy_gradients(energy) -> np.ndarray:
-    """The gradient of E in the parameters at every state: axes (state, parameter)."""
-    parameters, rest = eqx.partition(energy, trainable(energy))
-
-    def gradient(x):
-        return jax.grad(lambda p: eqx.combine(p, rest).energy(x))(parameters)
-
-    each = jax.vmap(gradient)(oracles.stacked(energy.space))
-    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(each)]
-    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], 1)
-
-
-def _likelihood_gradient(energy, rows) -> np.ndarray:
-    """mean over rows of grad E, less its mean over the model: brute force over all states."""
-    at = _expected_energy_gradients(energy)
-    seen = oracles.index_of(energy.space, rows)
-    return at[seen].mean(0) - oracles.probabilities(energy) @ at
-
-
 @pytest.mark.parametrize("name", ["rbm", "rbm times rbm", "exponential family"])
 def test_maximum_likelihood_has_the_exact_gradient(x64, name):
     energy = registry.DISCRETE[name]()
     rows = _rows(energy)
     step = ex.MaximumLikelihood().gradient(energy, rows, None, key=ex.key(0))
     np.testing.assert_allclose(
-        _vector(step.gradient), _likelihood_gradient(energy, rows), rtol=1e-10, atol=1e-12
+        vector(step.gradient), likelihood_gradient(energy, rows), rtol=1e-10, atol=1e-12
     )
     nll = np.mean(jax.vmap(energy.energy)(rows)) + oracles.log_z(energy)
     np.testing.assert_allclose(float(step.measures["loss"]), nll, rtol=1e-12)
@@ -79,19 +56,8 @@ def test_a_persistent_gradient_is_unbiased_when_its_chains_are_exact(x64):
     values = np.concatenate(
         [np.asarray(leaf).reshape(4000, -1) for leaf in jax.tree.leaves(each)], 1
     )
-    z = (values.mean(0) - _likelihood_gradient(energy, rows)) / (values.std(0) / np.sqrt(4000))
+    z = (values.mean(0) - likelihood_gradient(energy, rows)) / (values.std(0) / np.sqrt(4000))
     assert np.abs(z).max() < norm.isf(1e-4 / 2 / z.size)
-
-
-def _gibbs_matrix(rbm) -> np.ndarray:
-    """P[v, v'] of one sweep, from both layers' conditionals by enumeration."""
-    visible, hidden = oracles.stacked(rbm.space), oracles.stacked(rbm.hidden_space)
-    up = np.asarray(jax.vmap(lambda v: rbm.hidden_mean(rbm.terms(v)))(visible))
-    down = np.asarray(jax.nn.sigmoid(jax.vmap(rbm.visible_input)(hidden)))
-    v, h = np.asarray(visible), np.asarray(hidden)
-    to_hidden = np.prod(np.where(h[None] == 1, up[:, None], 1 - up[:, None]), -1)
-    to_visible = np.prod(np.where(v[None] == 1, down[:, None], 1 - down[:, None]), -1)
-    return to_hidden @ to_visible
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
@@ -100,10 +66,10 @@ def test_contrastive_divergence_has_its_known_bias(x64, n_steps):
     the likelihood's gradient. 20,000 gradients, false alarm 1e-4 over all parameters."""
     rbm = registry.DISCRETE["rbm"]()
     rows = _rows(rbm)
-    at = _expected_energy_gradients(rbm)
+    at = energy_gradients(rbm)
     seen = oracles.index_of(rbm.space, rows)
     start = np.bincount(seen, minlength=len(at)) / len(seen)
-    moved = start @ np.linalg.matrix_power(_gibbs_matrix(rbm), n_steps)
+    moved = start @ np.linalg.matrix_power(gibbs_matrix(rbm), n_steps)
     expected = (start - moved) @ at
     objective = ex.ContrastiveDivergence(n_steps=n_steps)
 
@@ -119,16 +85,16 @@ def test_contrastive_divergence_has_its_known_bias(x64, n_steps):
     limit = norm.isf(1e-4 / 2 / error.size)
     assert np.abs((values.mean(0) - expected) / error).max() < limit
     if n_steps == 1:  # the bias of three sweeps of so small a machine drowns in the noise
-        off = np.abs((values.mean(0) - _likelihood_gradient(rbm, rows)) / error)
+        off = np.abs((values.mean(0) - likelihood_gradient(rbm, rows)) / error)
         assert off.max() > 3 * limit
 
 
 def test_the_bias_of_contrastive_divergence_shrinks_with_its_steps(x64):
     rbm = registry.DISCRETE["rbm"]()
     rows = _rows(rbm)
-    at, exact = _expected_energy_gradients(rbm), _likelihood_gradient(rbm, rows)
+    at, exact = energy_gradients(rbm), likelihood_gradient(rbm, rows)
     start = np.bincount(oracles.index_of(rbm.space, rows), minlength=len(at)) / len(rows)
-    sweep = _gibbs_matrix(rbm)
+    sweep = gibbs_matrix(rbm)
     bias = [
         np.linalg.norm((start - start @ np.linalg.matrix_power(sweep, k)) @ at - exact)
         for k in (1, 5, 20)
@@ -145,10 +111,10 @@ def test_chains_weigh_as_one_mean_whatever_their_number(x64):
     )
     state = objective.init(rbm, rows, key=ex.key(0))
     step = objective.gradient(rbm, rows, state, key=ex.key(1))
-    at = _expected_energy_gradients(rbm)
+    at = energy_gradients(rbm)
     chains = oracles.index_of(rbm.space, state.chains.x)
     expected = at[oracles.index_of(rbm.space, rows)].mean(0) - at[chains].mean(0)
-    np.testing.assert_allclose(_vector(step.gradient), expected, atol=1e-12)
+    np.testing.assert_allclose(vector(step.gradient), expected, atol=1e-12)
 
 
 def test_contrastive_divergence_starts_at_the_data(x64):
@@ -156,7 +122,7 @@ def test_contrastive_divergence_starts_at_the_data(x64):
     rbm = registry.DISCRETE["rbm"]()
     stay = ex.ContrastiveDivergence(n_steps=3, kernel=ex.MetropolisHastings(lambda key, x: x))
     step = stay.gradient(rbm, _rows(rbm), None, key=ex.key(0))
-    assert not _vector(step.gradient).any()
+    assert not vector(step.gradient).any()
 
 
 def test_monte_carlo_maximum_likelihood_is_unbiased_once_its_chains_arrive(x64):
@@ -173,7 +139,7 @@ def test_monte_carlo_maximum_likelihood_is_unbiased_once_its_chains_arrive(x64):
     n = 20_000
     each = gradient(jax.random.split(ex.key(3), n))
     values = np.concatenate([np.asarray(a).reshape(n, -1) for a in jax.tree.leaves(each)], 1)
-    z = (values.mean(0) - _likelihood_gradient(rbm, rows)) / (values.std(0) / np.sqrt(n))
+    z = (values.mean(0) - likelihood_gradient(rbm, rows)) / (values.std(0) / np.sqrt(n))
     assert np.abs(z).max() < norm.isf(1e-4 / 2 / z.size)
 
 

@@ -19,6 +19,11 @@ from energax.training import _fit
 
 CD = ex.ContrastiveDivergence(kernel=ex.RandomWalkMetropolis(0.4))
 NCE = ex.NoiseContrastiveEstimation()
+CHAINS = {
+    "buffer": ex.ReplayBuffer(size=30, n_chains=10, n_steps=2, fresh=0.25),
+    "ladder": ex.TemperedContrastiveDivergence(n_steps=10, n_chains=5, n_replicas=3, centred=True),
+    "pairs": ex.UnbiasedContrastiveDivergence(n_pairs=5, centred=True),
+}
 STEPS = 30
 
 
@@ -60,6 +65,15 @@ def test_stopped_and_continued_is_undisturbed(objective, stop, path):
     assert rest.step == STEPS
     if stop in (8, 20):  # where a row of the history stands anyway
         assert_same(rest, whole)
+
+
+@pytest.mark.parametrize("objective", CHAINS.values(), ids=CHAINS)
+def test_so_is_a_buffer_a_ladder_and_a_pair_of_chains(objective, path):
+    """The ladder's rungs move at step 10."""
+    whole = train(objective=objective, steps=16)
+    for stop in (4, 11):
+        assert train(objective=objective, steps=stop, checkpoint=path).step == stop
+    assert bits(train(objective=objective, steps=16, checkpoint=path).state) == bits(whole.state)
 
 
 def test_more_steps_may_be_asked_of_a_finished_run(path):

@@ -15,12 +15,21 @@ from energax.spaces import AbstractSpace, Box, Clamped, Joint, Real, State
 
 def require_continuous(kernel: Any, energy: AbstractEnergy) -> None:
     """Raise `ValueError` unless every coordinate of the energy's space is a real number."""
-    if not _is_continuous(energy.space):
+    if not is_continuous(energy.space):
         raise ValueError(
             f"{type(kernel).__name__} follows a gradient and needs a continuous space (Real, Box,"
             f" or a Joint of them), got {energy.space}: take RandomWalkMetropolis, which moves on"
             " every space, or BlockGibbs where units have two layers"
         )
+
+
+def is_continuous(space: AbstractSpace) -> bool:
+    """Whether every coordinate of the space is a real number."""
+    if isinstance(space, Joint):
+        return all(map(is_continuous, space.parts.values()))
+    if isinstance(space, Clamped):
+        return is_continuous(space.space)
+    return isinstance(space, Real | Box)
 
 
 def holds_entries(space: AbstractSpace) -> bool:
@@ -57,14 +66,6 @@ def reflected(space: AbstractSpace, x: State) -> tuple[State, State]:
     """`x` reflected at the walls of its boxes until it is inside, and for each entry 1, or -1
     where the way is then walked backwards. Held entries are put back to their values."""
     return _reflected(space, x)
-
-
-def _is_continuous(space: AbstractSpace) -> bool:
-    if isinstance(space, Joint):
-        return all(map(_is_continuous, space.parts.values()))
-    if isinstance(space, Clamped):
-        return _is_continuous(space.space)
-    return isinstance(space, Real | Box)
 
 
 @singledispatch

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from energax.energies._parameters import finite_array, is_traced
 
-_FEWEST_SWAPS = 0.1
+FEWEST_SWAPS = 0.1
 """Below this share of accepted swaps a rung is said to be too far from the next."""
 
 
@@ -39,6 +39,14 @@ class Swaps(eqx.Module):
             rejection=jnp.zeros((n - 1,), dtype),
             phase=(level == n - 1).astype(jnp.int32),
             round_trips=jnp.zeros((), jnp.int32),
+        )
+
+    def recounted(self) -> "Swaps":
+        """Counted from none again: the next swap of each pair is its first."""
+        return eqx.tree_at(
+            lambda s: (s.n_steps, s.attempts),
+            self,
+            (jnp.zeros_like(self.n_steps), jnp.zeros_like(self.attempts)),
         )
 
     def after(
@@ -144,7 +152,7 @@ class LadderReport:
         if np.isnan(self.swap_rates).any():
             return ["no swap was tried yet: take more steps"]
         worst = int(np.argmin(self.swap_rates))
-        if self.swap_rates[worst] < _FEWEST_SWAPS:
+        if self.swap_rates[worst] < FEWEST_SWAPS:
             found.append(
                 f"only {100 * self.swap_rates[worst]:.1g}% of swaps between beta ="
                 f" {self.betas[worst]:.3g} and {self.betas[worst + 1]:.3g} happen: take more"

@@ -63,6 +63,24 @@ def tuned(
     return _with(exchange, betas, settings), states
 
 
+def respaced(
+    exchange: AbstractKernel,
+    rungs: Rungs,
+    energy: AbstractEnergy,
+    states: ReplicaExchangeState,
+) -> tuple[Any, ReplicaExchangeState]:
+    """The kernel with its rungs moved once, by the swaps of all chains; these are then counted
+    from none again, and what they told is kept until there is more."""
+    betas = _better_ladder(rungs.betas, states.swaps, last=jnp.zeros((), bool))
+    rungs = _with(rungs, betas, rungs.settings)
+
+    def moved(state: ReplicaExchangeState) -> ReplicaExchangeState:
+        state = rungs.again(energy, state, "retemper")
+        return eqx.tree_at(lambda s: s.swaps, state, state.swaps.recounted())
+
+    return _with(exchange, betas, rungs.settings), jax.vmap(moved)(states)
+
+
 def _with(ladder: Any, betas: Array, settings: Any) -> Any:
     """Rungs, or the kernel made of them, with other numbers."""
     return eqx.tree_at(

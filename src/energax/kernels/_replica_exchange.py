@@ -15,7 +15,7 @@ from energax.kernels._base import (
     Info,
 )
 from energax.kernels._ladder import as_ladder, default_ladder
-from energax.kernels._ladder_tuning import tuned
+from energax.kernels._ladder_tuning import respaced, tuned
 from energax.kernels._rungs import ReplicaExchangeState, Rungs
 from energax.kernels._swapping import gains
 from energax.random import as_count, bernoulli
@@ -173,6 +173,14 @@ class ReplicaExchange(AbstractTunableKernel):
 
     def energy_at(self, energy: AbstractEnergy, state: ReplicaExchangeState) -> Float[Array, ""]:
         return state.energy
+
+    def respaced(
+        self, energy: AbstractEnergy, states: ReplicaExchangeState
+    ) -> tuple["ReplicaExchange", ReplicaExchangeState]:
+        """This kernel with its rungs where the swaps of all chains (a leading axis of `states`)
+        would be refused as often, and the chains on them: for energies that change as chains go.
+        """
+        return respaced(self, self._rungs, energy, states)
 
     def tune(
         self,

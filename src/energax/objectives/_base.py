@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -64,9 +65,23 @@ class AbstractObjective(eqx.Module):
         return ""
 
 
-def count_field(name: str, default: int) -> Any:
-    """A field that is a positive integer, checked and made one of Python's."""
-    return eqx.field(default=default, converter=functools.partial(as_count, name=name))
+def count_field(name: str, default: int, *, least: int = 1) -> Any:
+    """A field that is an integer of at least `least`, checked and made one of Python's."""
+    return eqx.field(default=default, converter=functools.partial(as_count, name=name, least=least))
+
+
+def number_field(name: str, default: float, *, most: float = math.inf) -> Any:
+    """A field that is a number from 0 to `most`, checked and made one of Python's."""
+
+    def convert(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            raise ValueError(f"{name} must be a number, got {value!r}")
+        if not 0 <= value <= most or value == math.inf:
+            limit = "of at least 0" if most == math.inf else f"between 0 and {most:g}"
+            raise ValueError(f"{name} must be a number {limit}, got {value!r}")
+        return float(value)
+
+    return eqx.field(default=default, converter=convert)
 
 
 def optional_count_field(name: str) -> Any:
@@ -86,17 +101,24 @@ def value_and_gradient(
     return jax.value_and_grad(lambda p: function(eqx.combine(p, rest)), has_aux=has_aux)(parameters)
 
 
-def contrast(energy: AbstractEnergy, data: State, model: State) -> tuple[Any, dict[str, Array]]:
+def contrast(
+    energy: AbstractEnergy, data: State, model: State, *, penalty: float = 0.0
+) -> tuple[Any, dict[str, Array]]:
     """The gradient of mean E(data) - mean E(model), the states held; and both means.
 
     With model states drawn from p this is, on average, the gradient of the mean negative
-    log-likelihood.
+    log-likelihood. With a `penalty` that times mean E(data)^2 + mean E(model)^2 is added to what
+    the gradient is of.
     """
 
     def gap(energy: AbstractEnergy) -> tuple[Array, tuple[Array, Array]]:
-        low = jnp.mean(jax.vmap(energy.energy)(data))
-        high = jnp.mean(jax.vmap(energy.energy)(model))
-        return low - high, (low, high)
+        data_energies = jax.vmap(energy.energy)(data)
+        model_energies = jax.vmap(energy.energy)(model)
+        low, high = jnp.mean(data_energies), jnp.mean(model_energies)
+        value = low - high
+        if penalty:
+            value = value + penalty * (jnp.mean(data_energies**2) + jnp.mean(model_energies**2))
+        return value, (low, high)
 
-    (value, (low, high)), gradient = value_and_gradient(energy, gap, has_aux=True)
-    return gradient, {"energy_gap": value, "energy_data": low, "energy_model": high}
+    (_, (low, high)), gradient = value_and_gradient(energy, gap, has_aux=True)
+    return gradient, {"energy_gap": low - high, "energy_data": low, "energy_model": high}

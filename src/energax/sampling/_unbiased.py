@@ -9,31 +9,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Key
 from scipy.stats import t as student
 
 from energax.diagnostics import check_level
-from energax.energies import (
-    AbstractBipartite,
-    AbstractBlocked,
-    AbstractEnergy,
-    AbstractTractable,
-    check_energy,
-    unfreeze,
-)
-from energax.kernels import (
-    AbstractKernel,
-    BlockGibbs,
-    RandomWalkMetropolis,
-    check_coupled,
-    have_met,
-    step_coupled,
-)
+from energax.energies import AbstractEnergy, AbstractTractable, check_energy
+from energax.kernels import AbstractKernel, check_coupled
 from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._collect import tried
-from energax.sampling._default_kernel import default_kernel
-from energax.spaces import Clamped, State, float_dtype
+from energax.sampling._meeting import Meetings, Plan, check_base, meet, meeting_kernel
+from energax.spaces import State, float_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,21 +164,20 @@ def unbiased(
     m = as_count(m, "m", least=k, most=LARGEST_COUNT - 1)
     replicates = as_count(replicates, "replicates", least=2)
     max_steps = as_count(max_steps, "max_steps", least=max(m, lag) + 1, most=LARGEST_COUNT)
-    kernel = _meeting_kernel(energy) if kernel is None else kernel
+    kernel = meeting_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")
     check_coupled(energy, kernel)
-    _check_base(base, energy)
+    check_base(base, energy)
     if not callable(f):
         raise ValueError(f"f must be a function of one state, got {type(f).__name__}")
     like = tried(f, energy.space.structure, name="f")
     if not isinstance(like, jax.ShapeDtypeStruct):
         raise ValueError(f"f must return one array, got {like!r}")
-    plan = _Plan(*(jnp.asarray(each, jnp.int32) for each in (k, m, lag, max_steps)))
-    pairs = _pairs(energy, kernel, f, base, plan, key, n=replicates)
-    estimates = np.asarray(pairs.estimate, np.float64)
-    met, times = np.asarray(pairs.met), np.asarray(pairs.time)
-    failed = np.asarray(pairs.failed)
+    plan = Plan.of(k=k, m=m, lag=lag, max_steps=max_steps)
+    found, meetings = _estimates(energy, kernel, f, base, plan, key, n=replicates)
+    estimates = np.asarray(found, np.float64)
+    met, failed = np.asarray(meetings.met), np.asarray(meetings.failed)
     with np.errstate(invalid="ignore"):  # of values that are not finite, which are reported
         value = estimates.mean(0)
         error = estimates.std(0, ddof=1) / np.sqrt(replicates)
@@ -208,11 +192,10 @@ def unbiased(
         upper=upper,
         level=level,
         estimates=estimates,
-        meeting_times=times,
+        meeting_times=np.asarray(meetings.time),
         met=met,
         failed=failed,
-        # Alone before Y starts, both until they meet, X alone after that.
-        cost=lag + 2 * (times - lag) + np.maximum(m - times, 0),
+        cost=np.asarray(meetings.cost(plan)),
         k=k,
         m=m,
         lag=lag,
@@ -220,122 +203,45 @@ def unbiased(
     )
 
 
-def _check_base(base: Any, energy: AbstractEnergy) -> None:
-    if base is None:
-        return
-    if not isinstance(base, AbstractTractable):
-        raise ValueError(f"base must be an energy with exact draws, got {type(base).__name__}")
-    # Where values are observed, they are put in place in every start.
-    wanted, got = (
-        space.space if isinstance(space, Clamped) else space for space in (energy.space, base.space)
-    )
-    if not eqx.tree_equal(wanted, got):
-        raise ValueError(f"base must be over the energy's space {wanted}, got one over {got}")
-
-
-def _meeting_kernel(energy: AbstractEnergy) -> AbstractKernel:
-    """The best kernel of which two chains meet."""
-    if not energy.space.is_discrete:
-        return RandomWalkMetropolis()
-    if isinstance(unfreeze(energy), AbstractBipartite | AbstractBlocked):
-        return BlockGibbs()
-    return default_kernel(energy)
-
-
-class _Plan(eqx.Module):
-    k: Int[Array, ""]
-    m: Int[Array, ""]
-    lag: Int[Array, ""]
-    max_steps: Int[Array, ""]
-
-
-class _Pair(eqx.Module):
-    estimate: Float[Array, "..."]
-    time: Int[Array, ""]
-    met: Bool[Array, ""]
-    failed: Bool[Array, ""]
-
-
 @eqx.filter_jit
-def _pairs(
+def _estimates(
     energy: AbstractEnergy,
     kernel: AbstractKernel,
     f: Callable,
     base: AbstractTractable | None,
-    plan: _Plan,
+    plan: Plan,
     key: Key[Array, ""],
     *,
     n: int,
-) -> _Pair:
-    def one(key):
-        return _pair(energy, kernel, f, base, plan, key)
-
-    return jax.vmap(one)(jax.random.split(key, n))
-
-
-def _pair(
-    energy: AbstractEnergy,
-    kernel: AbstractKernel,
-    f: Callable,
-    base: AbstractTractable | None,
-    plan: _Plan,
-    key: Key[Array, ""],
-) -> _Pair:
+) -> tuple[Float[Array, "pairs ..."], Meetings]:
+    """Every pair's estimate of E[f(x)]."""
     draw = energy.space.draw if base is None else base.draw
-    k, m, lag = plan.k, plan.m, plan.lag
-    key_x, key_y, key_walk = jax.random.split(key, 3)
+    each = jax.vmap(lambda key: jax.random.split(key, 3))(jax.random.split(key, n))
+    keys_x, keys_y, keys = each[:, 0], each[:, 1], each[:, 2]
     dtype = float_dtype()
 
     def start(key):
         key_draw, key_init = jax.random.split(key)
         return kernel.init(energy, energy.space.clamp(draw(key_draw)), key_init)
 
-    def value(state):
-        return jnp.asarray(f(state.x), dtype)
+    def value(x):
+        return jnp.asarray(f(x), dtype)
 
-    def including(mean, t, state):
-        """The mean of f over the steps from k to m: a running one, exact for any number."""
-        n = jnp.maximum(t - k + 1, 1).astype(dtype)
-        return jnp.where((t >= k) & (t <= m), mean + (value(state) - mean) / n, mean)
+    def one(t, sums, x, y, apart):
+        mean, correction = sums
+        here = value(x)
+        # A running mean, exact for any number.
+        steps = jnp.maximum(t - plan.k + 1, 1).astype(dtype)
+        mean = jnp.where(plan.is_averaged(t), mean + (here - mean) / steps, mean)
+        weight = plan.correction(t)
+        counts = apart & (t >= plan.k + plan.lag)
+        return mean, correction + jnp.where(counts, weight * (here - value(y)), 0.0)
 
-    def weighted(t, x, y):
-        # Multiples of the lag between max(lag, t - m) and t - k.
-        count = (t - k) // lag + (-jnp.maximum(lag, t - m)) // lag + 1
-        weight = count.astype(dtype) / (m - k + 1).astype(dtype)
-        return jnp.where(t >= k + lag, weight * (value(x) - value(y)), 0.0)
+    def collect(sums, t, x, y, apart):
+        return jax.vmap(one, in_axes=(None, 0, 0, 0, 0))(t, sums, x.x, y.x, apart)
 
-    def is_failure(energy):
-        return jnp.isnan(energy) | (energy == -jnp.inf)
-
-    def alone(t, carry):
-        x, mean, failed = carry
-        x, info = kernel.step(energy, x, jax.random.fold_in(key_walk, t))
-        return x, including(mean, t, x), failed | is_failure(info.energy)
-
-    x, y = start(key_x), start(key_y)
-    mean = including(jnp.zeros_like(value(x)), jnp.zeros((), jnp.int32), x)
-    none = jnp.zeros((), bool)
-    x, mean, failed = lax.fori_loop(1, lag + 1, alone, (x, mean, none))
-    met = have_met(x.x, y.x)
-    correction = jnp.where(met, 0.0, weighted(lag, x, y))
-
-    def unfinished(carry):
-        t, _, _, met, *_ = carry
-        return (~met | (t < m)) & (t < plan.max_steps)
-
-    def together(carry):
-        t, x, y, met, time, mean, correction, failed = carry
-        t = t + 1
-        key_step = jax.random.fold_in(key_walk, t)
-        step = step_coupled(energy, kernel, (x, y), key_step)
-        x, y = step.x, step.y
-        failed |= is_failure(step.info_x.energy) | (~met & is_failure(step.info_y.energy))
-        now = met | step.met
-        correction = correction + jnp.where(now, 0.0, weighted(t, x, y))
-        y = jax.tree.map(lambda a, b: jnp.where(now, a, b), x, y)
-        time = jnp.where(met, time, t)
-        return t, x, y, now, time, including(mean, t, x), correction, failed
-
-    carry = (lag, x, y, met, lag, mean, correction, failed)
-    _, _, _, met, time, mean, correction, failed = lax.while_loop(unfinished, together, carry)
-    return _Pair(mean + correction, time, met, failed)
+    starts = jax.vmap(start)(keys_x), jax.vmap(start)(keys_y)
+    none = jnp.zeros_like(jax.vmap(value)(starts[0].x))
+    sums, meetings = meet(energy, kernel, starts, plan, keys, (none, none), collect)
+    mean, correction = sums
+    return mean + correction, meetings

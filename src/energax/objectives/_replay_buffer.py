@@ -1,0 +1,158 @@
+"""Chains that start where earlier ones ended: a buffer of states, as deep models are trained."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from energax.energies import AbstractEnergy, AbstractTractable
+from energax.kernels import AbstractKernel, UnadjustedLangevin, start_chains
+from energax.kernels._coordinates import is_continuous, noise_like, reflected
+from energax.objectives._base import (
+    AbstractObjective,
+    Step,
+    contrast,
+    count_field,
+    number_field,
+)
+from energax.objectives._chains import advance
+from energax.sampling import default_kernel, has_gradient
+from energax.sampling._meeting import check_base
+from energax.spaces import State, float_dtype
+
+
+class BufferState(eqx.Module):
+    """The buffer."""
+
+    x: State
+    """States, on a leading axis of slots."""
+    age: Int[Array, " slots"]
+    """The kernel's steps behind each since it was started."""
+
+
+class ReplayBuffer(AbstractObjective):
+    """Maximum likelihood by short runs of chains from a buffer of states that earlier runs left.
+
+    Each step draws `n_chains` of the buffer's slots, no slot twice, starts a share `fresh` of
+    them anew, walks all of them `n_steps` steps of the kernel and puts them back into the slots
+    they came from. So chains are as long as those of persistent contrastive divergence, about
+    n_steps / fresh steps, and there are many more of them than are walked at a time; those that
+    begin anew see to it that the model has no mode where no chain looks.
+
+    Biased as far as these chains are from the model, which `age_model` (the mean number of steps
+    behind the states that are contrasted) and `age_buffer` help to judge.
+
+    **Arguments:**
+
+    - `size`: slots of the buffer, on the device.
+    - `n_chains`: slots a gradient.
+    - `n_steps`: steps of the kernel a gradient.
+    - `fresh`: the share started anew. `n_chains * fresh` need not be whole: a step starts the
+      next smaller or larger number, that many on average.
+    - `kernel`: the chains' moves. If `None`, `ex.UnadjustedLangevin()` on real entries, whose step
+      and noise are to be set for the data at hand, and the energy's default on others.
+    - `base`: an energy with exact draws over the same space, where chains start; draws of the
+      space if `None`.
+    - `data_noise`: the standard deviation of normal noise on the rows of the batch, reflected at
+      the ends of a `Box`. It makes densities smoother, and is then part of what is fitted.
+    - `energy_penalty`: alpha; alpha (mean E(data)^2 + mean E(model)^2) is added to the loss, which
+      keeps energies near zero. Biased, as every penalty is.
+
+    **Raises:** `ValueError` for settings out of range.
+
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+    import numpy as np
+
+    rows = np.random.default_rng(0).normal([1.0, -1.0], 0.3, (200, 2))
+    start = ex.Gaussian(jnp.zeros(2))
+    objective = ex.ReplayBuffer(size=200, n_chains=50, n_steps=10)
+    run = ex.fit(start, rows, objective, key=ex.key(1), steps=100)
+    ```
+
+    Sources: Y. Du and I. Mordatch, "Implicit generation and modeling with energy based models"
+    (2019), algorithm 1; E. Nijkamp, M. Hill, S.-C. Zhu and Y. N. Wu, "Learning non-convergent
+    non-persistent short-run MCMC toward energy-based model" (2019).
+    """
+
+    size: int = count_field("size", 10_000)
+    n_chains: int = count_field("n_chains", 100)
+    n_steps: int = count_field("n_steps", 60)
+    fresh: float = number_field("fresh", 0.05, most=1.0)
+    kernel: AbstractKernel | None = None
+    base: AbstractTractable | None = None
+    data_noise: float = number_field("data_noise", 0.0)
+    energy_penalty: float = number_field("energy_penalty", 0.0)
+
+    def __check_init__(self):
+        if self.n_chains > self.size:
+            raise ValueError(
+                f"n_chains must be at most the buffer's size of {self.size}, since no slot is"
+                f" drawn twice in a step, got {self.n_chains}"
+            )
+
+    def prepare(self, energy: AbstractEnergy, data: Any) -> State:
+        if self.data_noise and not is_continuous(energy.space):
+            raise ValueError(f"data_noise needs real entries (Real, Box), got {energy.space}")
+        check_base(self.base, energy)
+        return AbstractObjective.prepare(self, energy, data)
+
+    def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> BufferState:
+        self._kernel(energy).check(energy)
+        return BufferState(self._started(energy, self.size, key), jnp.zeros(self.size, jnp.int32))
+
+    def gradient(
+        self, energy: AbstractEnergy, batch: State, state: BufferState, *, key: Key[Array, ""]
+    ) -> Step:
+        kernel = self._kernel(energy)
+        key_slots, key_fresh, key_start, key_init, key_walk, key_noise = jax.random.split(key, 6)
+        slots = jax.random.choice(key_slots, self.size, (self.n_chains,), replace=False)
+        # Slots come in a random order: which of them begin anew is as random if it is the first.
+        anew = jnp.arange(self.n_chains, dtype=jnp.int32) < self._n_fresh(key_fresh)
+        started = self._started(energy, self.n_chains, key_start)
+        age = jnp.where(anew, 0, state.age[slots]) + self.n_steps
+        x = jax.tree.map(
+            lambda new, kept: jax.vmap(jnp.where)(anew, new, kept[slots]), started, state.x
+        )
+        chains = start_chains(energy, kernel, x, key_init)
+        chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
+        if self.data_noise:
+            batch = self._blurred(energy, batch, key_noise)
+        gradient, measures = contrast(energy, batch, chains.x, penalty=self.energy_penalty)
+        new = BufferState(
+            jax.tree.map(
+                lambda all, new: all.at[slots].set(new, unique_indices=True), state.x, chains.x
+            ),
+            state.age.at[slots].set(age, unique_indices=True),
+        )
+        ages = {
+            "age_model": jnp.mean(age, dtype=float_dtype()),
+            "age_buffer": jnp.mean(new.age, dtype=float_dtype()),
+        }
+        return Step(gradient, new, {**measures, **moves, **ages})
+
+    def _kernel(self, energy: AbstractEnergy) -> AbstractKernel:
+        if self.kernel is not None:
+            return self.kernel
+        if is_continuous(energy.space) and has_gradient(energy):
+            return UnadjustedLangevin()
+        return default_kernel(energy)
+
+    def _started(self, energy: AbstractEnergy, n: int, key: Key[Array, ""]) -> State:
+        draw = energy.space.draw if self.base is None else self.base.draw
+        return jax.vmap(lambda key: energy.space.clamp(draw(key)))(jax.random.split(key, n))
+
+    def _n_fresh(self, key: Key[Array, ""]) -> Int[Array, ""]:
+        """A whole number whose mean is `n_chains * fresh`."""
+        expected = self.n_chains * self.fresh
+        more = jax.random.uniform(key) < expected - math.floor(expected)
+        return math.floor(expected) + more.astype(jnp.int32)
+
+    def _blurred(self, energy: AbstractEnergy, batch: State, key: Key[Array, ""]) -> State:
+        noise = noise_like(batch, key)
+        moved = jax.tree.map(lambda x, z: x + self.data_noise * z, batch, noise)
+        return jax.vmap(lambda x: reflected(energy.space, x)[0])(moved)
