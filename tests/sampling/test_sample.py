@@ -208,7 +208,7 @@ def test_the_default_kernel_after_a_warm_up(energy, kernel):
     chosen.check(energy)
     cheap = ex.BlockGibbs if isinstance(energy, ex.Ising) else ex.RandomWalkMetropolis
     assert type(default_kernel(energy)) is cheap
-    draws = ex.sample(energy, 64, key=ex.key(0), chains=4, warmup=5)
+    draws = ex.sample(energy, 64, key=ex.key(0), chains=4, warmup=5, start="base")
     assert draws.method == kernel.__name__
     assert np.isfinite(draws.energy).all()
 
@@ -451,3 +451,24 @@ def test_bad_settings_are_named(settings, expected):
     settings = {"n": 4, "kernel": None} | settings
     with pytest.raises(ValueError, match=expected):
         ex.sample(LINE, settings.pop("n"), key=ex.key(0), **settings)
+
+
+def test_narrow_graphs_are_drawn_from_exactly():
+    ring = ex.Ising(40, 0.6, 0.2)  # 2^40 states
+    draws = ex.sample(ring, 4000, key=ex.key(0))
+    assert draws.method == "elimination"
+    assert draws.independent
+    assert draws.converged
+    assert draws.x.shape == (1, 4000, 40)
+    # Pairs of neighbours by the transfer matrix; five standard errors over 40 of them, a false
+    # alarm in 40,000.
+    matrix = np.exp(np.array([[0.6 + 0.2, -0.6], [-0.6, 0.6 - 0.2]]))
+    others = np.linalg.matrix_power(matrix, 39)
+    pair = matrix * others.T / np.trace(matrix @ others)
+    expected = pair[0, 0] + pair[1, 1] - pair[0, 1] - pair[1, 0]
+    x = np.asarray(draws.x[0])
+    products = x * np.roll(x, 1, axis=1)
+    error = np.sqrt((1 - expected**2) / len(x))
+    assert np.abs(products.mean(0) - expected).max() < 5 * error
+    # Asked to start somewhere, it walks.
+    assert ex.sample(ring, 64, key=ex.key(0), start="base", warmup=5).method != "elimination"

@@ -10,7 +10,8 @@ from energax.energies import AbstractEnergy, NoiseConditional
 from energax.energies._parameters import finite_array
 from energax.kernels._coordinates import noise_like
 from energax.objectives._base import AbstractObjective, Step, value_and_gradient
-from energax.objectives._score_fields import dot, is_unbounded
+from energax.objectives._score_fields import dot
+from energax.sampling._diffused import is_unbounded
 from energax.spaces import Numbers, State
 
 

@@ -62,13 +62,6 @@ def signs_like(x: State, key: Key[Array, ""]) -> State:
     return jax.tree.unflatten(rebuild, drawn)
 
 
-def is_unbounded(space: AbstractSpace) -> bool:
-    """Whether every coordinate may be any real number."""
-    if isinstance(space, Joint):
-        return all(map(is_unbounded, space.parts.values()))
-    return isinstance(space, Real)
-
-
 def _weights(space: Any, x: Any) -> Any:
     if isinstance(space, Joint):
         return {name: _weights(part, x[name]) for name, part in space.parts.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable, check_energy, unfreeze
-from energax.exact import draw_enumerated
+from energax.exact import affordable_plan, draw_eliminated, draw_enumerated
 from energax.kernels import AbstractEnsembleKernel, AbstractKernel
 from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._collect import AbstractCollector, Collect, as_collect, outputs_of
@@ -39,9 +39,9 @@ def sample(
     """`n` draws of x in all, over all chains.
 
     Without a `kernel` the best method is chosen and named in the result: exact independent draws
-    where the energy allows (a normalised family, a few thousand states) and they are to be kept,
-    otherwise a Markov chain. Chains start at the space's base draws, at rows of data, or where
-    earlier draws ended.
+    where the energy allows (a normalised family, a few thousand states, a narrow factor graph) and
+    they are to be kept, otherwise a Markov chain. Chains start at the space's base draws, at rows
+    of data, or where earlier draws ended.
 
     Draws come from one compiled program. If they take more than a second it is called in chunks of
     half a second, which change no bit of them. Between chunks the bar moves and Ctrl-C is heeded:
@@ -159,6 +159,8 @@ def _exact_draws(energy: AbstractEnergy, n: int, key: Key[Array, ""], collect: A
         # Listing the free entries of a clamped space takes the mask's values: no tracing there.
         listed = draw_enumerated if isinstance(model.space, Clamped) else _listed_draws
         rows, method = listed(model, n, key=key), "enumeration"
+    elif affordable_plan(model) is not None:
+        rows, method = draw_eliminated(model, n, key=key), "elimination"
     else:
         return None
     energies, kept = _judged(model, rows, collect)
