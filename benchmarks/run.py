@@ -27,6 +27,7 @@ SCRIPTS = (
     "enumeration.py",
     "quadrature.py",
     "elimination.py",
+    "toy_densities.py",
     "annealing_precision.py",
     "coverage.py",
     "kill_and_resume.py",

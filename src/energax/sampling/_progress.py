@@ -3,6 +3,9 @@
 from types import TracebackType
 from typing import Any
 
+_SHOWN = ("loss", "energy_gap", "moment_error", "score_matching")
+"""Measures of which the first there is stands beside the bar."""
+
 
 class Bar:
     """Shows what is done, how much a second, time left and one measure; silent if not asked for."""
@@ -35,7 +38,7 @@ class Bar:
         """Show the state after a chunk. `rate` is how much was done a second."""
         if self._progress is None:
             return
-        name = next((n for n in ("loss", "energy_gap", "moment_error") if n in measures), None)
+        name = next((n for n in _SHOWN if n in measures), None)
         measure = "" if name is None else f"{name} {measures[name]:.4g}"
         self._progress.update(
             self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s", measure=measure
