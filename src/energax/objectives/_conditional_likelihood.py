@@ -1,15 +1,23 @@
-"""Conditional likelihood: some parts of a joint state given the others."""
+"""Conditional likelihood: some of a state given the rest of it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from energax.energies import AbstractEnergy, ConditionedParts
-from energax.exact import all_states, log_partition_enumerated
+from energax.energies import AbstractEnergy, ConditionedParts, condition
+from energax.exact import (
+    all_states,
+    elimination_plan,
+    log_partition_eliminated,
+    log_partition_enumerated,
+)
+from energax.exact._elimination import MEMORY
+from energax.exact._log_tables import log_tables
 from energax.objectives._base import AbstractObjective, Step, value_and_gradient
 from energax.spaces import Joint, State
 
@@ -20,20 +28,25 @@ _MOST = 1 << 32
 
 
 class ConditionalLikelihood(AbstractObjective):
-    """The mean over rows of minus the log-probability of some parts of a `Joint` given the others:
+    """The mean over rows of minus the log-probability of some of a state given the rest of it:
 
     loss = mean over (x, y) of - log p(y | x) = mean of E(x, y) + log sum_y' exp(-E(x, y'))
 
-    The sum over the predicted parts is exact, by listing their states, block by block where there
-    are many; of the others, continuous or not, no Z is needed. What the energy says of x alone
-    has no gradient: `JointClassifier` learns that too.
+    The sum over y is exact. Of parts of a `Joint`, predicted by name, it lists the states, block by
+    block where there are many; of a factor graph, an `Ising` or a `Potts` model some entries of
+    which are observed, it eliminates the others: a conditional random field, of any length if it
+    is narrow. Of the rest, continuous or not, no Z is needed. What the energy says of x alone has
+    no gradient: `JointClassifier` learns that too.
 
     The measure `accuracy` is the share of rows whose y is the likeliest given x (of at most 4,096
     states of the predicted parts).
 
     **Arguments:**
 
-    - `predicted`: the name of the part that is predicted, or a list of names.
+    - `predicted`: the name of the part of a `Joint` that is predicted, or a list of names.
+    - `observed`: instead of names, which entries of an array are given, as a boolean array.
+
+    **Raises:** `ValueError` unless one of the two is given.
 
     ```python
     import energax as ex
@@ -47,23 +60,36 @@ class ConditionalLikelihood(AbstractObjective):
     Source: J. Lafferty, A. McCallum and F. Pereira, "Conditional random fields" (2001).
     """
 
-    predicted: tuple[str, ...]
+    predicted: tuple[str, ...] | None
+    observed: Bool[Array, "..."] | None
 
-    def __init__(self, predicted: str | Sequence[str] = "label"):
-        self.predicted = as_names(predicted, "predicted")
+    def __init__(self, predicted: str | Sequence[str] | None = None, *, observed: Any = None):
+        if (predicted is None) == (observed is None):
+            raise ValueError("give either the names of the predicted parts, or what is observed")
+        self.predicted = None if predicted is None else as_names(predicted, "predicted")
+        self.observed = None if observed is None else _as_mask(observed)
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
-        check_predicted(energy, self.predicted)
-        return AbstractObjective.prepare(self, energy, data)
+        if self.predicted is not None:
+            check_predicted(energy, self.predicted)
+            return AbstractObjective.prepare(self, energy, data)
+        rows = AbstractObjective.prepare(self, energy, data)
+        _check_graph(energy, self.observed, rows)
+        return rows
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> None:
-        check_predicted(energy, self.predicted)
+        return None
 
     def gradient(
         self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
     ) -> Step:
         def loss(energy: AbstractEnergy) -> tuple[Array, dict[str, Array]]:
-            rows = jax.vmap(lambda x: _of_row(energy, self.predicted, x))(batch)
+            def of_row(x: State) -> dict[str, Array]:
+                if self.predicted is None:
+                    return {"loss": _given_entries(energy, self.observed, x)}
+                return _given_parts(energy, self.predicted, x)
+
+            rows = jax.vmap(of_row)(batch)
             means = jax.tree.map(jnp.mean, rows)
             return means["loss"], means
 
@@ -71,7 +97,13 @@ class ConditionalLikelihood(AbstractObjective):
         return Step(gradient, None, measures)
 
 
-def _of_row(energy: AbstractEnergy, predicted: tuple[str, ...], x: State) -> dict[str, Array]:
+def _given_entries(energy: AbstractEnergy, observed: Any, x: State) -> Float[Array, ""]:
+    """-log p(the other entries | those observed) of one row."""
+    log_z = log_partition_eliminated(condition(energy, x, observed))
+    return energy.energy(x) + jnp.asarray(log_z)
+
+
+def _given_parts(energy: AbstractEnergy, predicted: tuple[str, ...], x: State) -> dict[str, Array]:
     """-log p(y | x) of one row, and whether its y is the likeliest."""
     y = {name: x[name] for name in predicted}
     seen = {name: part for name, part in x.items() if name not in y}
@@ -85,6 +117,33 @@ def _of_row(energy: AbstractEnergy, predicted: tuple[str, ...], x: State) -> dic
     own = jnp.all(jnp.stack(jax.tree.leaves(alike)), 0)
     hit = own[jnp.argmax(densities)].astype(densities.dtype)
     return {"loss": given.energy(y) + logsumexp(densities), "accuracy": hit}
+
+
+def _as_mask(observed: Any) -> Bool[Array, "..."]:
+    mask = np.asarray(observed)
+    if mask.dtype != np.bool_ or mask.all():
+        got = "all true" if mask.dtype == np.bool_ else str(mask.dtype)
+        raise ValueError(f"observed must be booleans, false for what is predicted, got {got}")
+    return jnp.asarray(mask)
+
+
+def _check_graph(energy: AbstractEnergy, observed: Any, rows: State) -> None:
+    """Raise `ValueError` unless the entries that are not observed can be eliminated."""
+    if log_tables(energy) is None:
+        raise ValueError(
+            "observed entries are for energies made of tables, such as an Ising model or a factor"
+            f" graph, got {type(energy).__name__}: of others CompositeLikelihood([entries]) lists"
+            " the states of a few predicted entries"
+        )
+    shape = energy.space.structure.shape
+    if observed.shape != shape:
+        raise ValueError(f"observed must have shape {shape}, got {observed.shape}")
+    plan = elimination_plan(condition(energy, rows[0], np.asarray(observed)))
+    if plan.bytes + plan.bytes_kept > MEMORY:
+        raise ValueError(
+            f"the conditional likelihood would take too much memory: {plan.summary}. Use"
+            " ex.PseudoLikelihood or ex.CompositeLikelihood"
+        )
 
 
 def as_names(names: Any, argument: str) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ class JointClassifier(AbstractObjective):
     loss = mean over (x, y) of - log p(y | x) - weight * log p(x)
 
     The first term is exact, as in `ConditionalLikelihood`. The second is left to another objective
-    on the marginal energy E(x) = -log sum_y exp(-E(x, y)), by default persistent chains on x. With
-    weight 1 the two are the joint likelihood, -log p(x, y), with chains on x alone.
+    on the marginal energy E(x) = -log sum_y exp(-E(x, y)), by default persistent chains on x (the
+    source has a `ReplayBuffer`). With weight 1 the two are the joint likelihood, -log p(x, y), with
+    chains on x alone.
 
     Measures: `conditional_loss`, `accuracy`, and those of the generative objective.
 
@@ -58,7 +59,7 @@ class JointClassifier(AbstractObjective):
 
     def __init__(
         self,
-        predicted: str | Sequence[str] = "label",
+        predicted: str | Sequence[str],
         generative: AbstractObjective | None = None,
         weight: float = 1.0,
     ):
