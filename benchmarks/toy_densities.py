@@ -29,7 +29,7 @@ from energax.objectives import Step, value_and_gradient
 
 THREADS = 2
 REACH = 10.0
-"""The grid's ends: four standard deviations of the wide Gaussian."""
+"""The grid's ends: the wide Gaussian has no mass beyond."""
 FINE, COARSE = 800, 400
 """Points a side of the grids of the table."""
 SPREAD = 2.5

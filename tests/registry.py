@@ -77,6 +77,9 @@ DISCRETE = {
     "conditioned joint": lambda: ex.condition(
         _table(ex.Joint(a=ex.Spin(2), b=ex.Categorical((), 3))), {"b": 2}
     ),
+    "n-grams": lambda: ex.NGramEnergy(
+        [_normal(20, 3), _normal(21, 9), _normal(22, 7)], length=3, n_states=3, padding=2
+    ),
     "geometric path": lambda: ex.path(ex.Uniform(ex.Spin(3)), _table(ex.Spin(3)), 0.4),
 }
 """Energies over small discrete spaces, each checked against enumeration."""

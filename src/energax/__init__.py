@@ -26,13 +26,16 @@ from energax.energies import Lattice as Lattice
 from energax.energies import MuellerBrown as MuellerBrown
 from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy
+from energax.energies import NGramEnergy as NGramEnergy
 from energax.energies import NoiseConditional as NoiseConditional
 from energax.energies import Poisson as Poisson
 from energax.energies import Potts as Potts
 from energax.energies import ResidualNetwork as ResidualNetwork
 from energax.energies import Ring as Ring
+from energax.energies import SequenceNetwork as SequenceNetwork
 from energax.energies import Softmax as Softmax
 from energax.energies import Uniform as Uniform
+from energax.energies import UnigramSequences as UnigramSequences
 from energax.energies import condition as condition
 from energax.energies import freeze as freeze
 from energax.energies import marginal as marginal

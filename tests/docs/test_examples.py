@@ -15,6 +15,10 @@ TINY = {
         *("--points", "20", "--repeats", "1"),
     ],
     "digits.py": ["--hidden", "4", "--epochs", "2", "--draws", "400", "--temperatures", "20"],
+    "sentences.py": [
+        *("--words", "30", "--steps", "40", "--network-steps", "20", "--width", "8"),
+        *("--batch", "16", "--held-out", "3", "--network-held-out", "2"),
+    ],
     "own_energy.py": ["--draws", "160", "--thin", "1", "--temperatures", "50", "--points", "50"],
 }
 FILES = {
@@ -23,6 +27,7 @@ FILES = {
         "climbing_is_not_sampling.png",
     },
     "cost_of_z.py": {"cost_of_z.json", "cost_of_z.png"},
+    "sentences.py": {"sentences.json"},
 }
 
 

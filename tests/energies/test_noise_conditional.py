@@ -8,7 +8,6 @@ import pytest
 
 import energax as ex
 import oracles
-from energax import io
 from energax.energies import trainable
 
 
@@ -66,21 +65,3 @@ def test_bad_arguments_are_named():
         ex.NoiseConditional(blurred, ex.Real(2), [1.0]).at(-1.0)
     with oracles.refused("one number a state", "(2,)"):
         ex.NoiseConditional(lambda x, noise: x, ex.Real(2), [1.0]).energy(jnp.ones(2))
-
-
-class Quadratic(eqx.Module):
-    log_variance: jax.Array
-
-    def __call__(self, x, noise):
-        return -0.5 * jnp.sum(x**2) / (jnp.exp(self.log_variance) + noise**2)
-
-
-def test_it_is_saved_with_its_noises(tmp_path):
-    io.register(Quadratic)
-    energy = ex.NoiseConditional(Quadratic(jnp.array(0.4)), ex.Real(2), [1.0, 0.1]).at(0.3)
-    ex.save(energy, tmp_path / "model.energax")
-    again = ex.load(tmp_path / "model.energax")
-    x = jnp.array([0.3, -1.0])
-    np.testing.assert_array_equal(again.noises, energy.noises)
-    assert again.energy(x) == energy.energy(x)
-    assert again.at(1.0).energy(x) == energy.at(1.0).energy(x)

@@ -47,10 +47,8 @@ def by_enumeration(energy, start, transition, stabilisation):
     return float(value), np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
 
 
-@pytest.mark.parametrize(
-    ("name", "n", "row", "stabilisation"),
-    [("rbm", 2, [1, 0, 0, 1], 1.0), ("softmax", 3, [2, 0], 0.0)],
-)
+@pytest.mark.parametrize("stabilisation", [0.0, 1.0])
+@pytest.mark.parametrize(("name", "n", "row"), [("rbm", 2, [1, 0, 0, 1]), ("softmax", 3, [2, 0])])
 def test_its_mean_over_perturbations_is_known(x64, name, n, row, stabilisation):
     """Each entry stays with probability 1 - r + r / n, and else has any other value alike."""
     energy, r = registry.DISCRETE[name](), 0.6
@@ -71,12 +69,12 @@ def test_drawn_anew_altogether_it_is_maximum_likelihood(x64):
     rbm = registry.DISCRETE["rbm"]()
     rows = np.random.default_rng(0).integers(0, 2, (7, 4))
     objective = ex.EnergyDiscrepancy(redrawn=1.0, n_negatives=4096, stabilisation=0.0)
-    found = steps(objective, rbm, rows, n=10)
+    found = steps(objective, rbm, rows, n=25)
     exact = ex.MaximumLikelihood().gradient(rbm, jnp.asarray(rows, float), None, key=ex.key(0))
     gradient = np.concatenate([np.ravel(a) for a in jax.tree.leaves(exact.gradient)])
     loss = np.asarray(found.measures["loss"]) + 4 * np.log(2)
     assert loss.mean() == pytest.approx(float(exact.measures["loss"]), abs=0.01)
-    np.testing.assert_allclose(vectors(found.gradient).mean(0), gradient, atol=0.015)
+    np.testing.assert_allclose(vectors(found.gradient).mean(0), gradient, atol=0.01)
     assert np.abs(gradient).max() > 0.1
 
 
@@ -94,8 +92,8 @@ def on_a_gaussian(rows, variance, t):
 ROWS = np.random.default_rng(0).normal(size=20)
 
 
-def test_on_a_gaussian_it_is_known_up_to_a_bias_that_shrinks(x64):
-    t = 0.1
+@pytest.mark.parametrize("t", [0.05, 0.3])
+def test_on_a_gaussian_it_is_known_up_to_a_bias_that_shrinks(x64, t):
     energy = ex.Gaussian(np.zeros(()), 0.8)
     value, slope = on_a_gaussian(ROWS, 0.64, t)
 
@@ -105,8 +103,8 @@ def test_on_a_gaussian_it_is_known_up_to_a_bias_that_shrinks(x64):
         each = np.stack([found.measures["loss"] - value, found.gradient.log_scale - slope])
         return each.mean(1), each.std(1) / n**0.5
 
-    few, error = at(2, 5000)
-    many, small = at(256, 300)
+    few, error = at(2, 10_000)
+    many, small = at(256, 500)
     assert few[0] < -10 * error[0]  # the mean of a logarithm lies below
     assert abs(many[0]) < abs(few[0]) / 40 + 4.5 * small[0]
     assert abs(many[1]) < 0.03 * abs(slope) + 4.5 * small[1]
@@ -122,9 +120,9 @@ def test_a_small_perturbation_matches_scores_and_a_large_one_likelihoods():
         (ex.ScoreMatching(), 1e-5, 1e5),
         (ex.MaximumLikelihood(), 1e6, 1.0),
     ):
-        step = jax.jit(lambda key, o=objective: o.gradient(energy, rows, None, key=key))(ex.key(0))
+        gradient = objective.gradient(energy, rows, None, key=ex.key(0)).gradient
         found = on_a_gaussian(ROWS, v, t)[1] * scale
-        assert found == pytest.approx(float(step.gradient.log_scale), rel=1e-3)
+        assert found == pytest.approx(float(gradient.log_scale), rel=1e-3)
     assert on_a_gaussian(ROWS, u, 0.7)[1] == pytest.approx(0, abs=1e-12)
 
 
@@ -135,11 +133,11 @@ def test_a_small_perturbation_matches_scores(x64):
     rows = jnp.asarray(np.random.default_rng(1).normal(size=(20, 2)))
     t = 0.02
     objective = ex.EnergyDiscrepancy(noise=t**0.5, n_negatives=128, stabilisation=0.0)
-    each = vectors(steps(objective, energy, rows, n=600).gradient) / t
+    each = vectors(steps(objective, energy, rows, n=1000).gradient) / t
     step = jax.jit(lambda key: ex.ScoreMatching().gradient(energy, rows, None, key=key))(ex.key(0))
     exact = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(step.gradient)])
     error, size = each.std(0) / np.sqrt(len(each)), np.linalg.norm(exact)
-    assert np.linalg.norm(error) < 0.2 * size
+    assert np.linalg.norm(error) < 0.15 * size
     assert (np.abs(each.mean(0) - exact) < 5 * error + 0.1 * size).all()
 
 

@@ -17,7 +17,7 @@ KNOWN = [
     *("table of labels", "table of a joint", "conditioned table", "ising on open rows"),
     *("ising on an odd torus", "ising on a tube", "ising on a dense graph", "conditioned ising"),
     *("path to ising", "potts on a graph", "potts on open rows", "conditioned dense potts"),
-    *("factor graph", "uneven factor graph", "factor graph of labels"),
+    *("factor graph", "uneven factor graph", "factor graph of labels", "n-grams"),
 ]
 VALUES = {ex.Binary: [0.0, 1.0], ex.Spin: [-1.0, 1.0]}
 

@@ -67,3 +67,6 @@ from energax.energies.networks import NeuralEnergy as NeuralEnergy
 from energax.energies.networks import NoiseConditional as NoiseConditional
 from energax.energies.networks import ResidualBlock as ResidualBlock
 from energax.energies.networks import ResidualNetwork as ResidualNetwork
+from energax.energies.sequences import NGramEnergy as NGramEnergy
+from energax.energies.sequences import SequenceNetwork as SequenceNetwork
+from energax.energies.sequences import UnigramSequences as UnigramSequences

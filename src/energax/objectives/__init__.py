@@ -34,6 +34,7 @@ from energax.objectives._pseudo_likelihood import PseudoLikelihood as PseudoLike
 from energax.objectives._ratio_matching import RatioMatching as RatioMatching
 from energax.objectives._replay_buffer import ReplayBuffer as ReplayBuffer
 from energax.objectives._score_matching import ScoreMatching as ScoreMatching
+from energax.objectives._site_changes import site_changes as site_changes
 from energax.objectives._sliced_score_matching import SlicedScoreMatching as SlicedScoreMatching
 from energax.objectives._tempered import (
     TemperedContrastiveDivergence as TemperedContrastiveDivergence,

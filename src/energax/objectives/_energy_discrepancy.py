@@ -36,8 +36,8 @@ class EnergyDiscrepancy(AbstractObjective):
     where y is x perturbed, and x_1 to x_M are y perturbed, each anew. Up to a constant and the
     bias of a finite M, J = KL(p_data | p) - KL(q p_data | q p), with q the perturbation: no
     scores, no chains, a discrete space or a continuous one. The less q changes the nearer J is to
-    score matching, and the more to maximum likelihood, with the variance of an estimate of Z. With
-    w > 0 J is bounded below, so that the energies of neighbours are not driven up without end.
+    score matching, and the more to maximum likelihood, whose variance it then shares. With w > 0
+    a neighbour of very low energy does not take over the sum.
 
     Real entries are perturbed by normal noise, reflected at the ends of a `Box`; discrete ones are
     drawn anew, uniformly, with probability `redrawn`.
@@ -62,9 +62,9 @@ class EnergyDiscrepancy(AbstractObjective):
     ```
 
     Sources: T. Schröder, Z. Ou, J. Lim, Y. Li, S. Vollmer and A. Duncan, "Energy discrepancies: a
-    score-independent loss for energy-based models" (2023); discrete states, T. Schröder, Z. Ou,
-    Y. Li and A. Duncan, "Energy-based modelling for discrete and mixed data via heat equations on
-    structured spaces" (2024).
+    score-independent loss for energy-based models" (2023), equation 10; discrete states,
+    T. Schröder, Z. Ou, Y. Li and A. Duncan, "Energy-based modelling for discrete and mixed data
+    via heat equations on structured spaces" (2024).
     """
 
     noise: float = 0.5

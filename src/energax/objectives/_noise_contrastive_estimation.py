@@ -81,7 +81,7 @@ class NoiseContrastiveEstimation(AbstractObjective):
     ```
 
     Source: M. Gutmann and A. Hyvärinen, "Noise-contrastive estimation of unnormalized statistical
-    models, with applications to natural image statistics" (2012).
+    models, with applications to natural image statistics" (2012), equations 8 and 9.
     """
 
     noise: AbstractEnergy | None = None

@@ -47,7 +47,7 @@ class SlicedScoreMatching(AbstractObjective):
     ```
 
     Source: Y. Song, S. Garg, J. Shi and S. Ermon, "Sliced score matching: a scalable approach to
-    density and score estimation" (2019).
+    density and score estimation" (2019), equations 7 and 8.
     """
 
     n_projections: int = count_field("n_projections", 1)

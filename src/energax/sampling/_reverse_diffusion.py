@@ -75,7 +75,7 @@ def reverse_diffusion(
     ```
 
     Sources: Y. Song, J. Sohl-Dickstein, D. Kingma, A. Kumar, S. Ermon and B. Poole, "Score-based
-    generative modeling through stochastic differential equations" (2021), algorithm 2 and
+    generative modeling through stochastic differential equations" (2021), algorithms 2 and 4 and
     equation 13; Heun's rule, T. Karras, M. Aittala, T. Aila and S. Laine, "Elucidating the design
     space of diffusion-based generative models" (2022), algorithm 1.
     """
