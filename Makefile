@@ -6,6 +6,7 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 BIN = $(VENV)/bin
 READY = $(VENV)/.installed
+TESTS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench docs clean test-newest test-lowest
@@ -24,7 +25,7 @@ demo: $(READY) ## train an RBM on handwritten digits and write energax-demo/repo
 	$(BIN)/energax demo
 
 test: $(READY) ## every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 lint: $(READY) ## style, types, and the order of the layers
 	$(BIN)/ruff check .
@@ -45,12 +46,12 @@ docs: ## the documentation, in site/
 	  --constraint $(CONSTRAINTS) --editable ".[all,docs]"
 	$(VENV)-docs/bin/mkdocs build --strict
 
-test-newest: ## the tests with the newest dependencies this Python takes
+test-newest: ## all but the slow tests with the newest dependencies this Python takes
 	$(MAKE) test VENV=$(VENV)-newest-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
-	  CONSTRAINTS=/dev/null
+	  CONSTRAINTS=/dev/null TESTS='-m "not slow"'
 
-test-lowest: ## the tests with the lowest versions pyproject.toml allows
-	$(MAKE) test VENV=$(VENV)-lowest CONSTRAINTS=constraints-lowest.txt
+test-lowest: ## all but the slow tests with the lowest versions pyproject.toml allows
+	$(MAKE) test VENV=$(VENV)-lowest CONSTRAINTS=constraints-lowest.txt TESTS='-m "not slow"'
 
 clean: ## remove what these targets made
 	rm -rf .venv* site energax-demo .pytest_cache .ruff_cache .import_linter_cache
