@@ -27,8 +27,8 @@ _FIRST_ROWS = 1000
 _FIRST_STEPS = 100
 """Steps of the fixed point that finds it."""
 
-_RATE = 0.05
-"""The share of a Newton step that log Z takes: its error is averaged over some 20 batches."""
+_RATE = 0.1
+"""The share of a Newton step that log Z takes: its error is averaged over some ten batches."""
 
 _LEASH = 1.0
 """Nats that log Z may be from what one batch says. Further off, it is not noise but has lost the
@@ -56,9 +56,9 @@ class NoiseContrastiveEstimation(AbstractObjective):
 
     log Z is a parameter like any other: J is least where exp(-E) / Z is the data's distribution.
     It is learned beside the energy, by a share of a Newton step for every batch, and logged as
-    `log_partition`. No chains, discrete or continuous states alike; but noise that is easily told
-    from the data teaches little, and leaves log Z uncertain: `accuracy` is the share of right
-    answers.
+    `log_partition`; with a learning rate that decays, it settles where the parameters do. No
+    chains, discrete or continuous states alike; but noise that is easily told from the data
+    teaches little, and leaves log Z uncertain: `accuracy` is the share of right answers.
 
     **Arguments:**
 
