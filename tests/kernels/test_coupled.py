@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,33 @@ def test_observed_entries_stay():
     assert 0 < met.mean() < 1
 
 
+def test_ladders_meet_when_every_rung_has_and_then_go_on_alike():
+    """From far starts, and though replicas may stand in other places of the two."""
+    rbm = registry._rbm(scale=1.6)
+    ladder = ReplicaExchange(ex.BlockGibbs(), n_replicas=4, base=ex.Bernoulli(np.zeros(4)))
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        x, y = (ladder.init(rbm, start, key) for start in (jnp.zeros(4), jnp.ones(4)))
+        y = eqx.tree_at(lambda s: (s.level,), y, (y.level[::-1],))
+        y = ladder.refresh(rbm, y)
+
+        def one(pair, key):
+            step = step_coupled(rbm, ladder, pair, key)
+            return (step.x, step.y), (step.met, step.x.x, step.y.x)
+
+        return jax.lax.scan(one, (x, y), jax.random.split(key, 80))[1]
+
+    met, x, y = (np.asarray(a) for a in run(jax.random.split(ex.key(0), 200)))
+    assert met[:, -1].all()
+    assert not met[:, 0].all()
+    assert (np.diff(met.astype(int), axis=1) >= 0).all()  # once one, always one
+    assert (x[met] == y[met]).all()
+    some = (x == y).all(-1) & ~met
+    assert some.any()  # the cold replicas alone do not tell
+
+
 class _Inexact(AbstractKernel):
     is_exact: ClassVar[bool] = False
 
@@ -100,8 +128,14 @@ class _Inexact(AbstractKernel):
 def test_chains_that_cannot_meet_are_refused():
     with oracles.refused("never meet", "MALA", "Real"):
         check_coupled(ex.Gaussian(jnp.zeros(2)), ex.MALA())
-    with oracles.refused("ReplicaExchange", "more than x"):
-        check_coupled(registry._rbm(), ReplicaExchange(ex.RandomWalkMetropolis()))
+    ladder = ReplicaExchange(ex.RandomWalkMetropolis())
+    check_coupled(registry._rbm(), ladder)
+    with oracles.refused("even lag", "3"):
+        check_coupled(registry._rbm(), ladder, lag=3)
+    with oracles.refused("never meet", "Real"):
+        check_coupled(ex.Gaussian(jnp.zeros(2)), ladder)
+    with oracles.refused("PackedGibbs", "moves all chains"):
+        check_coupled(ex.Ising((4, 4)), ex.PackedGibbs())
     both = ex.NeuralEnergy(lambda x: -(x["a"] ** 2), ex.Joint(a=ex.Real(), b=ex.Spin()))
     for kernel in (ex.RandomWalkMetropolis(), ex.MALA()):
         with oracles.refused("a Joint with real parts cannot be coupled by any kernel"):

@@ -62,6 +62,17 @@ def test_an_ising_models_gradient_is_unbiased(x64):
     oracles.assert_mean(each(steps.gradient, 4000), likelihood_gradient(energy, rows))
 
 
+def test_ladders_give_an_unbiased_gradient_and_meet_across_modes(x64):
+    """On a machine with two far modes, from one of them. 600 gradients, false alarm 1e-5."""
+    rbm = ex.RBM(np.full((6, 2), 3.5), np.full(6, -3.2), np.full(2, -10.5))
+    rows = jnp.zeros((1, 6))
+    ladder = ex.ReplicaExchange(ex.BlockGibbs(), n_replicas=5, base=ex.Bernoulli(np.zeros(6)))
+    steps = _steps(Unbiased(n_pairs=5, k=2, m=4, kernel=ladder), rbm, rows, 600)
+    oracles.assert_mean(each(steps.gradient, 600), likelihood_gradient(rbm, rows))
+    assert np.min(steps.measures["meeting_time"]) >= 2
+    assert np.max(steps.measures["longest_meeting"]) < 200
+
+
 def test_a_gaussians_gradient_is_unbiased(x64):
     """By reflected random walks. Z is 1 whatever the parameters: the model's mean gradient is 0."""
     energy = ex.Gaussian(jnp.array([0.5, -1.0]), jnp.array([0.7, 1.5]))

@@ -165,5 +165,7 @@ def test_arguments_are_checked():
         unbiased(ex.NeuralEnergy(lambda x: -x[:2], ex.Spin(3)), jnp.sum, key=ex.key(0))
     with oracles.refused("base must be"):
         call(base=rbm)
+    with oracles.refused("even lag", "1"):
+        call(kernel=ex.ReplicaExchange(ex.RandomWalkMetropolis()))
     with oracles.refused("level"):
         call(level=1.0)

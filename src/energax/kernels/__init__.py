@@ -18,6 +18,7 @@ from energax.kernels._chains import terms_of as terms_of
 from energax.kernels._chains import tune_chains as tune_chains
 from energax.kernels._chains import walk as walk
 from energax.kernels._coupled import CoupledStep as CoupledStep
+from energax.kernels._coupled import are_one as are_one
 from energax.kernels._coupled import check_coupled as check_coupled
 from energax.kernels._coupled import have_met as have_met
 from energax.kernels._coupled import step_coupled as step_coupled

@@ -11,6 +11,7 @@ from energax.energies import AbstractEnergy
 from energax.kernels._base import AbstractEnsembleKernel, AbstractKernel, Info
 from energax.kernels._metropolis import MetropolisState, RandomWalkMetropolis, accept_or_stay
 from energax.kernels._replica_exchange import ReplicaExchange
+from energax.kernels._rungs import ReplicaExchangeState
 from energax.random import bernoulli, normal
 from energax.spaces import AbstractSpace, Box, Clamped, Joint, Real, State
 
@@ -42,6 +43,9 @@ def step_coupled(
     - `RandomWalkMetropolis` on real entries: the two normal proposals agree with the largest
       probability there is, and are mirror images of each other otherwise; both are accepted by
       the same uniform number.
+    - `ReplicaExchange`: both ladders move the replicas on each rung with the same key, and swap by
+      the same numbers; a base draws the same state for both. They have met when all rungs have.
+      Since swaps of even and odd rungs take turns, one has to be ahead by an even number of steps.
     - Everything else takes the same key twice. Of a Gibbs step that draws bits this is the
       maximal coupling of every bit given what it depends on: one uniform number is compared with
       both probabilities. Where all couplings are attractive it also keeps ordered chains ordered.
@@ -61,15 +65,23 @@ def step_coupled(
     if isinstance(kernel, RandomWalkMetropolis) and _is_real(energy.space):
         return _reflection_coupled(energy, kernel, x, y, key)
     (x, info_x), (y, info_y) = kernel.step(energy, x, key), kernel.step(energy, y, key)
-    return CoupledStep(x, y, info_x, info_y, have_met(x.x, y.x))
+    return CoupledStep(x, y, info_x, info_y, are_one(kernel, x, y))
 
 
-def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel) -> None:
-    """Raise `ValueError` unless two chains of `kernel` can be coupled so that they meet."""
+def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel, *, lag: int = 2) -> None:
+    """Raise `ValueError` unless two chains of `kernel`, one `lag` steps ahead of the other, can be
+    coupled so that they meet."""
     name = type(kernel).__name__
-    if isinstance(kernel, AbstractEnsembleKernel | ReplicaExchange):
-        why = "keeps more than x" if isinstance(kernel, ReplicaExchange) else "moves all chains"
-        raise ValueError(f"{name} {why} and cannot be coupled: take a kernel of one chain")
+    if isinstance(kernel, AbstractEnsembleKernel):
+        raise ValueError(
+            f"{name} moves all chains and cannot be coupled: take a kernel of one chain"
+        )
+    if isinstance(kernel, ReplicaExchange):
+        if lag % 2:
+            raise ValueError(f"ladders whose swaps take turns meet at an even lag only, got {lag}")
+        if not energy.space.is_discrete:
+            raise ValueError(f"ladders on {energy.space} come close but never meet")
+        check_coupled(energy, kernel.kernel)
     if not kernel.is_exact:
         raise ValueError(f"coupled chains need an exact kernel, got {name}")
     space = energy.space
@@ -83,10 +95,22 @@ def check_coupled(energy: AbstractEnergy, kernel: AbstractKernel) -> None:
         )
 
 
+def are_one(kernel: AbstractKernel, x: Any, y: Any) -> Bool[Array, ""]:
+    """Whether two states of the kernel go on alike from here."""
+    if isinstance(kernel, ReplicaExchange):
+        return have_met(_by_rung(x), _by_rung(y)) & (x.odd == y.odd)
+    return have_met(x.x, y.x)
+
+
 def have_met(x: State, y: State) -> Bool[Array, ""]:
     """Whether two states are the same, entry by entry."""
     pairs = zip(jax.tree.leaves(x), jax.tree.leaves(y), strict=True)
     return jnp.all(jnp.stack([jnp.all(a == b) for a, b in pairs]))
+
+
+def _by_rung(state: ReplicaExchangeState) -> State:
+    at = jnp.argsort(state.level)
+    return jax.tree.map(lambda leaf: leaf[at], state.replicas.x)
 
 
 def _unclamped(space: AbstractSpace) -> AbstractSpace:

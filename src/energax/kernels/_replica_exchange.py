@@ -130,7 +130,8 @@ class ReplicaExchange(AbstractTunableKernel):
             energy,
             state.level,
             state.replicas,
-            jax.random.split(key_move, rungs.n),
+            # One a rung and not one a replica: coupled ladders move alike, whoever stands there.
+            jax.random.split(key_move, rungs.n)[state.level],
         )
         if self.base is not None:
             replicas = rungs.redrawn(energy, state.level, replicas, key_base)

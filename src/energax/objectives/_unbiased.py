@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
-from energax.kernels import AbstractKernel, check_coupled, start_chains
+from energax.kernels import AbstractKernel, ReplicaExchange, check_coupled, start_chains
 from energax.objectives._base import AbstractObjective, Step, count_field, value_and_gradient
 from energax.objectives._centring import centre, check_centring, first_offsets
 from energax.random import LARGEST_COUNT, as_count
@@ -37,8 +37,10 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
     - `k`, `m`: the first and last step that are averaged, 0 <= k <= m.
     - `max_steps`: after which pairs that have not met are cut off, which biases: `not_met` is
       their share, and `fit` says so if there are any at the end.
-    - `kernel`: exact, and of a kind whose chains can meet (`ex.sampling.unbiased` says which);
-      chosen if `None`.
+    - `kernel`: exact, and of a kind whose chains can meet (`step_coupled` says which); chosen if
+      `None`. Where modes are far apart, an `ex.ReplicaExchange` of discrete states with a base:
+      its ladders, then one step more apart, meet soon after the base has drawn them the same
+      state.
     - `base`: where pairs start, over the energy's space; rows of the batch if `None`.
     - `centred`: take an RBM's gradient about the units' running means.
 
@@ -85,7 +87,9 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
         self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
     ) -> Step:
         kernel = self._kernel(energy)
-        plan = Plan.of(k=self.k, m=self.m, lag=1, max_steps=self.max_steps)
+        # Ladders, whose swaps take turns, meet at an even lag.
+        lag = 2 if isinstance(kernel, ReplicaExchange) else 1
+        plan = Plan.of(k=self.k, m=self.m, lag=lag, max_steps=self.max_steps)
         key_draw, key_init, key_walk = jax.random.split(key, 3)
         chains = start_chains(energy, kernel, self._starts(energy, batch, key_draw), key_init)
         keys = jax.random.split(key_walk, self.n_pairs)

@@ -20,7 +20,7 @@ from energax.kernels import (
     AbstractKernel,
     BlockGibbs,
     RandomWalkMetropolis,
-    have_met,
+    are_one,
     step_coupled,
 )
 from energax.sampling._default_kernel import default_kernel
@@ -117,7 +117,8 @@ def meet(
         """X before Y starts, and after all have met."""
         before = pairs.meetings
         x, info = jax.vmap(kernel.step, in_axes=(None, 0, 0))(energy, pairs.x, keys_of(t))
-        met = before.met | ((t == plan.lag) & jax.vmap(have_met)(x.x, pairs.y.x))
+        one = jax.vmap(lambda x, y: are_one(kernel, x, y))(x, pairs.y)
+        met = before.met | ((t == plan.lag) & one)
         meetings = Meetings(before.time, met, before.failed | _is_failure(info.energy))
         return _Pairs(x, pairs.y, meetings)
 

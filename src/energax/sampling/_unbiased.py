@@ -136,7 +136,7 @@ def unbiased(
     - `f`: of one unbatched state; an array of any shape, of real numbers.
     - `kernel`: exact, and of a kind whose chains can meet (`step_coupled`); chosen if `None`.
     - `k`, `m`: the first and last step that are averaged, 0 <= k <= m.
-    - `lag`: how far the one chain is ahead.
+    - `lag`: how far the one chain is ahead; for `ex.ReplicaExchange` an even number.
     - `replicates`: pairs.
     - `max_steps`: after which a pair that has not met is given up, and reported.
     - `base`: where chains start, over the energy's space; draws of the space if `None`.
@@ -167,7 +167,7 @@ def unbiased(
     kernel = meeting_kernel(energy) if kernel is None else kernel
     if not isinstance(kernel, AbstractKernel):
         raise ValueError(f"kernel must be a kernel, got {type(kernel).__name__}")
-    check_coupled(energy, kernel)
+    check_coupled(energy, kernel, lag=lag)
     check_base(base, energy)
     if not callable(f):
         raise ValueError(f"f must be a function of one state, got {type(f).__name__}")
