@@ -63,6 +63,7 @@ def test_its_mean_over_perturbations_is_known(x64, name, n, row, stabilisation):
     oracles.assert_mean(vectors(found.gradient), gradient)
 
 
+@pytest.mark.slow
 def test_drawn_anew_altogether_it_is_maximum_likelihood(x64):
     """Then J + log of the number of states is the negative log-likelihood, up to a bias and an
     error that 4,096 negatives leave small; false alarm 1e-5 beside the bias allowed for."""
@@ -126,6 +127,7 @@ def test_a_small_perturbation_matches_scores_and_a_large_one_likelihoods():
     assert on_a_gaussian(ROWS, u, 0.7)[1] == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_small_perturbation_matches_scores(x64):
     """The code itself at t = 0.02, within a tenth of score matching and five standard errors."""
     network = eqx.nn.MLP(2, "scalar", 4, 1, jax.nn.tanh, key=ex.key(0))

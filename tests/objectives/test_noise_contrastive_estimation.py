@@ -95,6 +95,7 @@ def test_it_rests_at_the_truth(x64, name):
     oracles.assert_mean(np.asarray(found.state.log_partition), log_z)
 
 
+@pytest.mark.slow
 def test_log_z_is_learned_with_a_machine(x64):
     truth = registry.DISCRETE["rbm"]()
     rows = draw_enumerated(truth, 20_000, key=ex.key(0))
