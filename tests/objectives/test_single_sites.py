@@ -128,6 +128,32 @@ def test_of_independent_entries_the_pseudo_likelihood_is_the_likelihood(x64):
     np.testing.assert_allclose(vector(steps[0].gradient), vector(steps[1].gradient), atol=1e-12)
 
 
+def test_states_that_are_forbidden_cost_nothing_and_break_nothing(x64):
+    """Neighbours must differ: of three values the two that its neighbours have are impossible."""
+    table = np.where(np.eye(3) == 1, np.inf, np.arange(9.0).reshape(3, 3) / 9)
+    graph = ex.FactorGraph(3, 3, [ex.Factor([(0, 1), (1, 2)], table)])
+    rows = jnp.array([[0, 1, 2], [2, 1, 2]], jnp.int32)
+    objectives = [*(make() for make in OBJECTIVES.values()), ex.CompositeLikelihood(2)]
+
+    @jax.jit
+    def every(key):
+        return [o.gradient(graph, rows, None, key=key) for o in objectives]
+
+    steps = every(ex.key(0))
+    for step in steps:
+        assert np.isfinite(vector(step.gradient)).all()
+        assert np.isfinite(float(step.measures["loss"]))
+    # In the first row x_0 may be 0 or 2, x_1 only 1, x_2 0 or 2; in the second x_1 may be 0 too.
+    t = table
+    expected = [
+        np.logaddexp(0.0, t[0, 1] - t[2, 1]) + np.logaddexp(0.0, t[1, 2] - t[1, 0]),
+        np.logaddexp(0.0, t[2, 1] - t[0, 1])
+        + np.logaddexp(0.0, t[2, 1] + t[1, 2] - t[2, 0] - t[0, 2])
+        + np.logaddexp(0.0, t[1, 2] - t[1, 0]),
+    ]
+    assert float(steps[0].measures["loss"]) == pytest.approx(np.mean(expected), rel=1e-12)
+
+
 # --- few entries a row --------------------------------------------------------------------------
 
 

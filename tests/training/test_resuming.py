@@ -76,6 +76,15 @@ def test_so_is_a_buffer_a_ladder_and_a_pair_of_chains(objective, path):
     assert bits(train(objective=objective, steps=16, checkpoint=path).state) == bits(whole.state)
 
 
+def test_so_is_a_joint_classifier(path):
+    rows = {"hidden": BARS[:, :4], "visible": BARS}
+    chains = ex.PersistentContrastiveDivergence(n_steps=2, n_chains=5)
+    run = {"energy": rbm().joint, "data": rows, "objective": ex.JointClassifier("hidden", chains)}
+    whole = train(steps=16, **run)
+    assert train(steps=7, checkpoint=path, **run).step == 7
+    assert bits(train(steps=16, checkpoint=path, **run).state) == bits(whole.state)
+
+
 def test_more_steps_may_be_asked_of_a_finished_run(path):
     train(epochs=2, checkpoint=path)
     longer = train(epochs=5, checkpoint=path)
