@@ -129,19 +129,40 @@ def test_a_network_reads_both_ways_and_no_padding(x64):
 def test_a_network_is_what_its_equations_say(x64):
     space = ex.Categorical(4, 3)
     network = ex.SequenceNetwork.init(ex.key(1), space, width=5)
+    biases = jax.random.normal(ex.key(2), (2, 15))
+    network = eqx.tree_at(lambda n: n.biases, network, biases)
     x = [0, 2, 1, 1]
-    h, g, forth, back = np.zeros(5), np.zeros(5), [], []
-    for token in x:
-        h = network.forwards(network.embedding[token], h)
-        forth.append(h)
-    for token in x[::-1]:
-        g = network.backwards(network.embedding[token], g)
-        back.append(g)
+
+    def read(way, tokens):
+        h, seen = np.zeros(5), []
+        w_r, w_z, w_n = np.split(np.asarray(network.inputs[way]), 3, axis=1)
+        v_r, v_z, v_n = np.split(np.asarray(network.memories[way]), 3, axis=1)
+        b_r, b_z, b_n = np.split(np.asarray(biases[way]), 3)
+        for token in tokens:
+            e = np.asarray(network.embedding[token])
+            r = 1 / (1 + np.exp(-(e @ w_r + h @ v_r + b_r)))
+            z = 1 / (1 + np.exp(-(e @ w_z + h @ v_z + b_z)))
+            h = z * h + (1 - z) * np.tanh(e @ w_n + r * (h @ v_n) + b_n)
+            seen.append(h)
+        return seen
+
     total = 0.0
-    for a, b in zip(forth, back[::-1], strict=True):
-        hidden = np.tanh(np.concatenate([a, b]) @ network.mixing + network.bias)
+    for h, g in zip(read(0, x), read(1, x[::-1])[::-1], strict=True):
+        hidden = np.tanh(np.concatenate([h, g]) @ network.mixing + network.bias)
         total += float(hidden @ network.readout)
     assert float(network(jnp.array(x))) == pytest.approx(total, rel=1e-12)
+
+
+def test_models_of_sequences_are_saved_and_loaded(tmp_path):
+    space, x = ex.Categorical(4, 3), jnp.array([0, 1, 2, 2], jnp.int32)
+    unigram = ex.UnigramSequences(np.zeros(5), np.arange(3.0), padding=2)
+    network = ex.SequenceNetwork.init(ex.key(0), space, width=4, padding=2)
+    grams = ex.NGramEnergy([np.arange(3.0), np.arange(7.0)], 4, 3, padding=2)
+    model = ex.freeze(unigram) * ex.NeuralEnergy(network, space) * grams
+    ex.save(model, tmp_path / "model.energax")
+    again = ex.load(tmp_path / "model.energax")
+    assert jax.tree.structure(again) == jax.tree.structure(model)
+    assert float(again.energy(x)) == float(model.energy(x))
 
 
 def test_unigram_sequences_are_normalised_and_drawn(x64):

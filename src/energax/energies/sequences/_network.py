@@ -19,7 +19,12 @@ class SequenceNetwork(eqx.Module):
     $$f(x) = \sum_t u \cdot \tanh(A\, [h_t, g_t] + a)$$
 
     with h_t what the tokens up to t, and g_t what those from t on, have left in memory: the f of
-    a `NeuralEnergy`. Of a sequence of any length; padding is not read and adds nothing.
+    a `NeuralEnergy`. A token with the embedding e changes a memory h to
+
+    $$z h + (1 - z) \tanh(W_n e + r\, V_n h + b_n), \quad
+    r = \sigma(W_r e + V_r h + b_r), \quad z = \sigma(W_z e + V_z h + b_z).$$
+
+    Of a sequence of any length; padding is not read and adds nothing.
 
     ```python
     import energax as ex
@@ -34,8 +39,11 @@ class SequenceNetwork(eqx.Module):
     """
 
     embedding: Float[Array, "states width"]
-    forwards: eqx.nn.GRUCell
-    backwards: eqx.nn.GRUCell
+    inputs: Float[Array, "2 width three_widths"]
+    """W_r, W_z and W_n side by side, forwards and backwards."""
+    memories: Float[Array, "2 width three_widths"]
+    """V_r, V_z and V_n."""
+    biases: Float[Array, "2 three_widths"]
     mixing: Float[Array, "two_widths width"]
     bias: Float[Array, " width"]
     readout: Float[Array, " width"]
@@ -64,37 +72,43 @@ class SequenceNetwork(eqx.Module):
         width = as_count(width, "width")
         if padding is not None:
             padding = as_count(padding, "padding", least=0, most=space.n_states - 1)
-        key_in, key_forth, key_back, key_mix, key_out = jax.random.split(key, 5)
-        # Of unit variance, whatever the number of tokens.
-        embedding = weight(key_in, space.n_states, width, gain=space.n_states**0.5)
+        keys = jax.random.split(key, 7)
         return cls(
-            embedding=embedding,
-            forwards=eqx.nn.GRUCell(width, width, key=key_forth),
-            backwards=eqx.nn.GRUCell(width, width, key=key_back),
-            mixing=weight(key_mix, 2 * width, width),
+            # Of unit variance, whatever the number of tokens.
+            embedding=weight(keys[0], space.n_states, width, gain=space.n_states**0.5),
+            inputs=jnp.stack([weight(k, width, 3 * width) for k in keys[1:3]]),
+            memories=jnp.stack([weight(k, width, 3 * width) for k in keys[3:5]]),
+            biases=jnp.zeros((2, 3 * width), float_dtype()),
+            mixing=weight(keys[5], 2 * width, width),
             bias=jnp.zeros((width,), float_dtype()),
-            readout=weight(key_out, width, 1, gain=0.1)[:, 0],
+            readout=weight(keys[6], width, 1, gain=0.1)[:, 0],
             padding=padding,
         )
 
     def __call__(self, x: Int[Array, " length"]) -> Float[Array, ""]:
-        tokens = self.embedding[x]
+        tokens, width = self.embedding[x], self.embedding.shape[1]
         if self.padding is None:
             counts = jnp.ones(x.shape, tokens.dtype)
         else:
             counts = (x != self.padding).astype(tokens.dtype)
-        start = jnp.zeros((tokens.shape[-1],), tokens.dtype)
+        # Both ways side by side, the one from the end turned round.
+        inputs = jnp.einsum("tw,dwv->tdv", tokens, self.inputs) + self.biases[None]
+        inputs = jnp.stack([inputs[:, 0], inputs[::-1, 1]], 1)
+        reads = jnp.stack([counts, counts[::-1]], 1)
 
-        def read(cell: eqx.nn.GRUCell, reverse: bool) -> Float[Array, "length width"]:
-            def step(memory: Array, each: tuple[Array, Array]) -> tuple[Array, Array]:
-                token, count = each
-                memory = memory + count * (cell(token, memory) - memory)
-                return memory, memory
+        def read(memory: Array, each: tuple[Array, Array]) -> tuple[Array, Array]:
+            given, reads = each
+            kept = jnp.einsum("dw,dwv->dv", memory, self.memories)
+            gates = jax.nn.sigmoid(given[:, : 2 * width] + kept[:, : 2 * width])
+            reset, update = gates[:, :width], gates[:, width:]
+            new = jnp.tanh(given[:, 2 * width :] + reset * kept[:, 2 * width :])
+            memory = memory + reads[:, None] * (1 - update) * (new - memory)
+            return memory, memory
 
-            return lax.scan(step, start, (tokens, counts), reverse=reverse)[1]
-
-        memories = [read(self.forwards, False), read(self.backwards, True)]
-        hidden = jnp.tanh(jnp.concatenate(memories, 1) @ self.mixing + self.bias[None])
+        start = jnp.zeros((2, width), tokens.dtype)
+        memories = lax.scan(read, start, (inputs, reads))[1]
+        both = jnp.concatenate([memories[:, 0], memories[::-1, 1]], 1)
+        hidden = jnp.tanh(both @ self.mixing + self.bias[None])
         return counts @ (hidden @ self.readout)
 
 
