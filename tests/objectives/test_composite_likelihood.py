@@ -94,6 +94,7 @@ def test_at_the_truth_the_expected_gradient_is_zero(x64):
     assert np.abs(gradients).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_few_blocks_are_right_on_average(x64):
     # 4,000 gradients of one of three blocks a row; every parameter and the loss.
     rbm = registry.DISCRETE["rbm"]()

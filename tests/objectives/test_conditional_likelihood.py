@@ -200,6 +200,7 @@ def test_the_weight_is_that_of_the_generative_term(x64):
     assert np.abs(whole - alone).max() > 0.05
 
 
+@pytest.mark.slow
 def test_with_exact_chains_its_gradient_is_unbiased(x64):
     # Chains on x start from exact draws and random walks leave them exact. 1,000 gradients of 20
     # chains, every parameter.

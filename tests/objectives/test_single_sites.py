@@ -157,6 +157,7 @@ def test_states_that_are_forbidden_cost_nothing_and_break_nothing(x64):
 # --- few entries a row --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_few_entries_are_right_on_average(name, x64):
     # 4,000 gradients of two entries a row; every parameter and the loss.
@@ -208,6 +209,7 @@ def test_entries_that_are_held_add_nothing(n_sites, x64):
 # --- recovery -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pseudo-likelihood", "probability flow"])
 def test_couplings_are_recovered_with_the_error_that_theory_says(name, x64):
     """With n rows the estimate's error is normal with the sandwich covariance H^-1 J H^-1 / n
