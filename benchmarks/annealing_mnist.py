@@ -10,7 +10,8 @@ in the folder that --models names. Then
   keys: how large is the standard error, which few weights decide and which differs from key to
   key; how long does a temperature take;
 - it is bracketed with 1,000 chains each way: how wide is the bracket;
-- the small machine is bracketed too: does the bracket hold the exact log Z;
+- the small machine is bracketed too, by 32 replicas, as its modes lie far apart: does the bracket
+  hold the exact log Z;
 - 10,000 chains of a machine as large are annealed in a process of its own: how much memory does
   that take beside what 10 chains take, in units of the chains themselves.
 
@@ -132,15 +133,16 @@ def main() -> None:
     n_temperatures = 200 if arguments.quick else N_TEMPERATURES
     n_chains = 100 if arguments.quick else 1000
 
-    def bracket(model: Any, chains: int) -> tuple[Any, float]:
+    def bracket(model: Any, n_replicas: int | None = None) -> tuple[Any, float]:
         return timed(
             lambda: ex.log_partition(
                 model,
                 key=ex.key(2),
                 method="bracket",
                 base=base,
-                n_chains=chains,
+                n_chains=n_chains,
                 n_temperatures=n_temperatures,
+                n_replicas=n_replicas,
             )
         )
 
@@ -159,10 +161,10 @@ def main() -> None:
     for up, seconds in ups:
         CONSOLE.print(f"100 chains: {up.summary}, {seconds:.0f} s", highlight=False)
     error = float(np.median([up.std_error for up, _ in ups]))
-    wide, wide_seconds = bracket(large, n_chains)
+    wide, wide_seconds = bracket(large)
     CONSOLE.print(f"{n_chains} chains: {wide.summary}, {wide_seconds:.0f} s", highlight=False)
     exact = ex.log_partition(small, key=ex.key(0)).value
-    held, held_seconds = bracket(small, 100)
+    held, held_seconds = bracket(small, 32)
     CONSOLE.print(f"784 x 16: {held.summary}; exact {exact:.4f}", highlight=False)
     few, many = memory(10), memory(MANY_CHAINS)
     times = (many["peak"] - few["peak"]) / many["chains"]
