@@ -55,7 +55,7 @@ import energax as ex
 from energax.energies import trainable
 from energax.partition import anneal
 from energax.sampling import run_chains
-from energax.training._step import Order, TrainingState, pack, run_chunk
+from energax.training._step import Order, Recipe, TrainingState, pack, run_chunk
 
 THREADS = 2
 N_VISIBLE, N_HIDDEN, BATCH = 784, 500, 100
@@ -140,18 +140,21 @@ def training(objective: ex.AbstractObjective, rows: np.ndarray, n_steps: int) ->
         objective.init(rbm, data, key=ex.key(1)),
         ex.key(2),
         jnp.zeros((), jnp.int32),
+        scale=jnp.ones(()),
+        calm=jnp.ones(()),
+        average=None,
     )
     return compiled(
         run_chunk,
         state,
         objective,
         optimizer,
+        Recipe(BATCH),
         pack(rbm.space, data),
         Order.unknown(len(rows)),
         ex.key(3),
         jnp.asarray(n_steps),
         jnp.asarray(1e9, jnp.float32),
-        batch_size=BATCH,
     )
 
 

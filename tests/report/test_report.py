@@ -380,6 +380,9 @@ def test_a_sound_record_raises_no_finding():
     assert titles(record(evaluation=evaluation(samples=sound_draws()))) == []
 
 
+ALARM = "at step 7 the loss rose; it went on from step 0"
+
+
 def sound_draws():
     rng = np.random.default_rng(3)
     x = (rng.random((4, 500, 6)) < 0.5).astype(np.float32)
@@ -394,6 +397,13 @@ def sound_draws():
         (
             {"fit_message": "30 steps; expectations are still off"},
             ("note", "Training ended with a complaint"),
+        ),
+        (
+            {
+                "fit_message": "30 steps; at step 7 the loss rose; it went on from step 0",
+                "fit_alarms": [{"cause": "loss", "text": ALARM}],
+            },
+            ("note", "Training went back to a healthy state"),
         ),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from training_setups import BARS, PCD, rbm
 
 import energax as ex
-from energax.training import _fit
+from energax.training import _loop
 
 NAN_ROWS = np.where(np.arange(9) == 4, np.nan, BARS.astype(float))
 
@@ -133,7 +133,7 @@ def test_bad_arguments_are_refused_before_any_work(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     if name != "too many states":  # that one is found out when the program is made
-        monkeypatch.setattr(_fit, "run_chunk", None)
+        monkeypatch.setattr(_loop, "run_chunk", None)
     options = {
         "energy": rbm(),
         "data": BARS,

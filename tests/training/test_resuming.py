@@ -15,7 +15,7 @@ from training_setups import BARS, PCD, Spy, assert_same, bits, rbm, train
 import energax as ex
 from energax import io
 from energax.io import _file
-from energax.training import _fit
+from energax.training import _checks, _loop
 
 CD = ex.ContrastiveDivergence(kernel=ex.RandomWalkMetropolis(0.4))
 NCE = ex.NoiseContrastiveEstimation()
@@ -36,7 +36,7 @@ def path(tmp_path):
     assert {file.name for file in folder.iterdir()} <= {"state.ckpt"}
 
 
-def interrupt(monkeypatch, at, *, where=_fit.Bar, name="update"):
+def interrupt(monkeypatch, at, *, where=_loop.Bar, name="update"):
     """Ctrl-C on the `at`-th call (from 0) of a function that `fit` calls between chunks."""
     real, calls = getattr(where, name), []
 
@@ -95,7 +95,7 @@ def test_more_steps_may_be_asked_of_a_finished_run(path):
 def test_a_finished_run_called_again_takes_no_step(path, monkeypatch):
     done = train(steps=STEPS, checkpoint=path)
     stamp = path.stat().st_mtime_ns
-    monkeypatch.setattr(_fit, "run_chunk", None)
+    monkeypatch.setattr(_loop, "run_chunk", None)
     again = train(steps=STEPS, checkpoint=path)
     assert again.ok
     assert_same(again, done)
@@ -111,8 +111,10 @@ def test_fewer_steps_than_were_taken_are_refused(path):
 
 def test_everything_that_is_carried_is_in_the_checkpoint(path):
     run = train(steps=8, checkpoint=path)
-    state, metadata = io.read_tree(path, eqx.filter(run.state, eqx.is_array))
-    assert bits(state) == bits(run.state)
+    like = {"state": run.state, "earlier": [run.state]}
+    tree, metadata = io.read_tree(path, eqx.filter(like, eqx.is_array))
+    assert bits(tree["state"]) == bits(run.state)
+    assert int(tree["earlier"][0].step) == 0  # on trial: too young to be known as healthy
     assert metadata["history"] == run.history
     chains = run.state.objective.chains.x
     assert chains.shape == (PCD.n_chains, 9)
@@ -170,7 +172,7 @@ def test_ctrl_c_between_chunks_ends_the_run_with_what_it_has(chunk, path, monkey
 
 @pytest.mark.parametrize("name", ["measures", "run_chunk", "write_checkpoint", "replace"])
 def test_ctrl_c_anywhere_loses_no_row_and_no_bit(name, path, monkeypatch):
-    where = {"measures": _fit._Checks, "replace": os}.get(name, _fit)
+    where = {"measures": _checks.Checks, "replace": os}.get(name, _loop)
     with monkeypatch.context() as patch:
         interrupt(patch, 2, where=where, name=name)
         run = train(steps=STEPS, checkpoint=path, checkpoint_seconds=0, validation=BARS[:5])
@@ -233,10 +235,10 @@ def test_a_failure_while_writing_leaves_the_old_file_or_none(name, call, path, m
 def test_a_checkpoint_is_due_by_the_clock(path, monkeypatch):
     written = []
 
-    def write(path, state, history, run):
-        written.append(int(state.step))
+    def write(path, progress, run):
+        written.append(progress.done)
 
-    monkeypatch.setattr(_fit, "write_checkpoint", write)
+    monkeypatch.setattr(_loop, "write_checkpoint", write)
     train(steps=12, checkpoint=path, checkpoint_seconds=1e9)
     assert written == [12]
     train(steps=12, checkpoint=path, checkpoint_seconds=0)
@@ -383,7 +385,8 @@ def test_what_is_no_checkpoint_is_refused(written, tmp_path):
     io.write_tree(bad / "other", {"x": jnp.zeros(3)}, metadata=metadata)
     refused(bad, run, "other", {}, "another structure")
     state = eqx.filter(settings(written / "settings.ckpt").state, eqx.is_array)
-    io.write_tree(bad / "bare", state, metadata={"run": metadata["run"]})
+    bare = {"state": state, "earlier": [state]}
+    io.write_tree(bad / "bare", bare, metadata={"run": metadata["run"]})
     refused(bad, run, "bare", {}, "no history")
 
 

@@ -121,6 +121,7 @@ _WRITTEN = {
     "rows": dict,
     "calls": list,
     "history": list,
+    "alarms": list,
     "status": str,
     "message": str,
     "fit_seconds": int | float,
@@ -163,6 +164,9 @@ def check_settings(metadata: dict[str, Any], model: Path) -> dict[str, Any]:
     for row in metadata.get("history", []):
         check({"history": row}, {"history": dict})
         check(row, dict.fromkeys(row, int | float))
+    for alarm in metadata.get("alarms", []):
+        check({"alarms": alarm}, {"alarms": dict})
+        check({"cause": None, "text": None} | alarm, {"cause": str, "text": str})
     return settings
 
 

@@ -80,6 +80,16 @@ def fit(
     ] = 0.05,
     momentum: Annotated[float, typer.Option(help="Of SGD, in [0, 1).")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="Shrinks weights each step.")] = 0.0,
+    clip: Annotated[
+        float | None, typer.Option(help="The largest norm of a gradient; none if left out.")
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Save the parameters' moving average: what it keeps a step (0.999)."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(help="How often a run that fails may go back and try again, slower.")
+    ] = 3,
     centred: Annotated[
         bool, typer.Option(help="Take gradients about the units' means (pcd and cd).")
     ] = True,
@@ -147,6 +157,9 @@ def fit(
         learning_rate=optax.linear_schedule(learning_rate, 0.01 * learning_rate, steps),
         momentum=momentum,
         weight_decay=weight_decay,
+        clip=clip,
+        ema=ema,
+        retries=retries,
         steps=steps,
         batch_size=batch_size,
         validation=test,
@@ -167,19 +180,23 @@ def fit(
         "learning_rate": learning_rate,
         "momentum": momentum,
         "weight_decay": weight_decay,
+        "clip": clip,
+        "ema": ema,
+        "retries": retries,
         "centred": centred,
         "test_fraction": test_fraction,
         **vars(reading),
         "seed": seed,
     }
     ex.save(
-        run.energy,
+        run.energy if run.ema is None else run.ema,
         path,
         metadata={
             "settings": settings,
             "history": run.history,
             "status": run.status,
             "message": run.message,
+            "alarms": run.alarms,
             "fit_seconds": seconds,
             "calls": _with_this_call(earlier, epochs, run),
             "data": split.description,
@@ -192,6 +209,7 @@ def fit(
         "checkpoint": checkpoint,
         "status": run.status,
         "message": run.message,
+        "alarms": run.alarms,
         "steps": run.step,
         "seconds": seconds,
         "last": run.history[-1] if run.history else {},
@@ -201,6 +219,8 @@ def fit(
     elif not quiet:
         say(f"{split.description}; {len(rows)} training and {len(test)} test rows")
         colour = "green" if run.ok else "red"
+        for alarm in run.alarms:
+            say(f"alarm: {alarm['text']}", style="yellow")
         say(f"{run.status}: {run.message} ({seconds:.0f} s)", style=colour)
         say(f"model {path}, checkpoint {checkpoint}")
     return {"finished": 0, "diverged": 1, "interrupted": 130}[run.status]

@@ -185,6 +185,7 @@ def make_report(
             history=metadata.get("history", []),
             fit_status=metadata.get("status", "unknown"),
             fit_message=metadata.get("message", ""),
+            fit_alarms=metadata.get("alarms", []),
             fit_seconds=metadata.get("fit_seconds", float("nan")),
             evaluation=evaluation,
             energy=energy,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy, keeps_terms
 from energax.kernels._base import (
@@ -134,6 +134,9 @@ class Alternating(AbstractStepwiseTunableKernel):
                 kernel.check(_part(energy, name, x))
             except ValueError as error:
                 raise ValueError(f"part {name!r}: {error}") from None
+
+    def calmed(self, factor: ArrayLike) -> "Alternating":
+        return Alternating({name: kernel.calmed(factor) for name, kernel in self.kernels.items()})
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> AlternatingState:
         keys = jax.random.split(key, len(self.kernels))

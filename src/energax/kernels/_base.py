@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Key
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.spaces import State
@@ -76,6 +77,16 @@ class AbstractKernel(eqx.Module):
     def check(self, energy: AbstractEnergy) -> None:
         """Raise `ValueError` if this kernel cannot move on this energy."""
         return
+
+    def calmed(self, factor: ArrayLike) -> "AbstractKernel":
+        """The same moves with steps `factor` times as long; itself if it has no step size."""
+        return self
+
+
+def with_steps(kernel: Any, factor: ArrayLike) -> Any:
+    """A kernel whose field `step_size` is `factor` times as large."""
+    scaled = kernel.step_size * jnp.asarray(factor, kernel.step_size.dtype)
+    return eqx.tree_at(lambda k: k.step_size, kernel, scaled)
 
 
 class AbstractTunableKernel(AbstractKernel):

@@ -1,10 +1,11 @@
 """What MALA, HMC and NUTS have in common: all but the step."""
 
 import equinox as eqx
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels._adaptation import GradientTuning, spread_over
+from energax.kernels._base import AbstractKernel, with_steps
 from energax.kernels._coordinates import require_continuous
 from energax.kernels._gradient_state import GradientState, state_at, state_of
 from energax.kernels._tuning import AbstractStepwiseTunableKernel
@@ -24,6 +25,9 @@ class AbstractGradientKernel(AbstractStepwiseTunableKernel):
     def check(self, energy: AbstractEnergy) -> None:
         require_continuous(self, energy)
         spread_over(self.inverse_mass, energy)
+
+    def calmed(self, factor: ArrayLike) -> AbstractKernel:
+        return with_steps(self, factor)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> GradientState:
         return state_of(energy, x)

@@ -2,13 +2,19 @@
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array
-from energax.kernels._base import AbstractKernel, AbstractKernelState, Info
+from energax.kernels._base import (
+    AbstractKernel,
+    AbstractKernelState,
+    Info,
+    with_steps,
+)
 from energax.kernels._coordinates import noise_like, reflected, require_continuous
 from energax.spaces import State
 
@@ -70,6 +76,14 @@ class UnadjustedLangevin(AbstractKernel):
 
     def check(self, energy: AbstractEnergy) -> None:
         require_continuous(self, energy)
+
+    def calmed(self, factor: ArrayLike) -> "UnadjustedLangevin":
+        """Steps `factor` times as long, at the same temperature."""
+        scale = self.noise_scale
+        if scale is not None:
+            scale = scale * jnp.sqrt(jnp.asarray(factor, scale.dtype))
+        shorter = with_steps(self, factor)
+        return eqx.tree_at(lambda k: k.noise_scale, shorter, scale, is_leaf=lambda n: n is None)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> LangevinState:
         return LangevinState(x)
@@ -144,6 +158,9 @@ class UnderdampedLangevin(AbstractKernel):
 
     def check(self, energy: AbstractEnergy) -> None:
         require_continuous(self, energy)
+
+    def calmed(self, factor: ArrayLike) -> AbstractKernel:
+        return with_steps(self, factor)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> UnderdampedState:
         return UnderdampedState(x, noise_like(x, key), jax.grad(energy.energy)(x))

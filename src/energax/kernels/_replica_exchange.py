@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, ArrayLike, Float, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable, keeps_terms
 from energax.kernels._base import (
@@ -116,6 +116,9 @@ class ReplicaExchange(AbstractTunableKernel):
                 f" {type(model).__name__}: {error}. With a base the rungs have the structure of"
                 " ex.path(base, energy)"
             ) from None
+
+    def calmed(self, factor: ArrayLike) -> "ReplicaExchange":
+        return eqx.tree_at(lambda k: k.kernel, self, self.kernel.calmed(factor))
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> ReplicaExchangeState:
         return self._rungs.start(energy, x, key)

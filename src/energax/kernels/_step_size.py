@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy
 from energax.energies._parameters import finite_array, is_traced
-from energax.kernels._base import AbstractKernel, Info
+from energax.kernels._base import AbstractKernel, Info, with_steps
 from energax.kernels._tuning import AbstractStepwiseTunableKernel, AbstractTuning
 
 _RANGE = 1e15
@@ -113,6 +113,9 @@ class AbstractStepSizeKernel(AbstractStepwiseTunableKernel):
     @abc.abstractmethod
     def aim(self, energy: AbstractEnergy) -> Float[Array, ""] | None:
         """The acceptance to aim at on the energy's space; `None` if nothing is to be tuned."""
+
+    def calmed(self, factor: ArrayLike) -> AbstractKernel:
+        return with_steps(self, factor)
 
     def told_step(
         self, energy: AbstractEnergy, state: Any, key: Key[Array, ""]

@@ -56,6 +56,14 @@ class AbstractObjective(eqx.Module):
         """
         return energy.space.convert(jax.tree.map(np.asarray, data))
 
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> "AbstractObjective":
+        """The same with chains whose steps are `factor` times as long; itself if it has no such."""
+        return self
+
+    def chains(self, state: Any) -> State | None:
+        """The states of chains that live on in the objective's state; `None` if there are none."""
+        return None
+
     def default_optimizer(self) -> optax.GradientTransformation:
         """The optimiser used when none is given."""
         return optax.adam(1e-3)
@@ -104,7 +112,8 @@ def value_and_gradient(
 def contrast(
     energy: AbstractEnergy, data: State, model: State, *, penalty: float = 0.0
 ) -> tuple[Any, dict[str, Array]]:
-    """The gradient of mean E(data) - mean E(model), the states held; and both means.
+    """The gradient of mean E(data) - mean E(model), the states held; both means, the lowest E of
+    the model's states, and how far energies spread about each mean (standard deviations).
 
     With model states drawn from p this is, on average, the gradient of the mean negative
     log-likelihood. With a `penalty` that times mean E(data)^2 + mean E(model)^2 is added to what
@@ -112,13 +121,21 @@ def contrast(
     """
 
     def gap(energy: AbstractEnergy) -> tuple[Array, tuple[Array, Array]]:
-        data_energies = jax.vmap(energy.energy)(data)
-        model_energies = jax.vmap(energy.energy)(model)
-        low, high = jnp.mean(data_energies), jnp.mean(model_energies)
-        value = low - high
+        low = jax.vmap(energy.energy)(data)
+        high = jax.vmap(energy.energy)(model)
+        value = jnp.mean(low) - jnp.mean(high)
         if penalty:
-            value = value + penalty * (jnp.mean(data_energies**2) + jnp.mean(model_energies**2))
+            value = value + penalty * (jnp.mean(low**2) + jnp.mean(high**2))
         return value, (low, high)
 
     (_, (low, high)), gradient = value_and_gradient(energy, gap, has_aux=True)
-    return gradient, {"energy_gap": low - high, "energy_data": low, "energy_model": high}
+    mean_low, mean_high = jnp.mean(low), jnp.mean(high)
+    measures = {
+        "energy_gap": mean_low - mean_high,
+        "energy_data": mean_low,
+        "energy_model": mean_high,
+        "energy_lowest": jnp.min(high),
+    }
+    if low.size > 1 and high.size > 1:
+        measures |= {"spread_data": jnp.std(low), "spread_model": jnp.std(high)}
+    return gradient, measures

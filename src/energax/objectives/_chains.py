@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel, step_chains
+from energax.kernels import AbstractKernel, RandomWalkMetropolis, step_chains
 from energax.sampling import default_kernel
 from energax.spaces import State, float_dtype
 
@@ -48,6 +49,17 @@ def _unmoved(before: State, after: State) -> Float[Array, ""]:
 
     leaves = jax.tree.leaves(jax.tree.map(same, before, after))
     return jnp.mean(jnp.all(jnp.stack(leaves), 0), dtype=float_dtype())
+
+
+def calmed(energy: AbstractEnergy, objective: Any, factor: Float[Array, ""]) -> Any:
+    """An objective whose field `kernel` takes steps `factor` times as long."""
+    kernel = default_kernel(energy) if objective.kernel is None else objective.kernel
+    if energy.space.is_discrete and isinstance(kernel, RandomWalkMetropolis):
+        return objective  # whose steps have no size there
+    shorter = kernel.calmed(factor)
+    if shorter is kernel:
+        return objective
+    return eqx.tree_at(lambda o: o.kernel, objective, shorter, is_leaf=lambda node: node is None)
 
 
 def check_moves(energy: AbstractEnergy, kernel: AbstractKernel | None) -> None:

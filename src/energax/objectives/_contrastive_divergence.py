@@ -3,13 +3,13 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._chains import advance, check_moves
+from energax.objectives._chains import advance, calmed, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -52,3 +52,6 @@ class ContrastiveDivergence(AbstractObjective):
         gradient, measures = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state)
         return Step(gradient, offsets, {**measures, **moves})
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        return calmed(energy, self, factor)

@@ -3,12 +3,12 @@
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
-from energax.objectives._chains import advance, check_moves
+from energax.objectives._chains import advance, calmed, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -44,3 +44,6 @@ class MonteCarloMaximumLikelihood(AbstractObjective):
         chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
         gradient, measures = contrast(energy, batch, chains.x)
         return Step(gradient, None, {**measures, **moves})
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        return calmed(energy, self, factor)

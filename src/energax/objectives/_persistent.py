@@ -4,13 +4,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import AbstractKernel, refresh_chains, start_chains
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._chains import advance, check_moves
+from energax.objectives._chains import advance, calmed, check_moves
 from energax.sampling import default_kernel
 from energax.spaces import State
 
@@ -73,3 +73,9 @@ class PersistentContrastiveDivergence(AbstractObjective):
         gradient, offsets = centre(energy, gradient, batch, state.offsets)
         measures = {**measures, **moves}
         return Step(gradient, PersistentState(chains, offsets), measures)
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        return calmed(energy, self, factor)
+
+    def chains(self, state: PersistentState) -> State:
+        return state.chains.x

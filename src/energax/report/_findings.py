@@ -47,9 +47,17 @@ def _training(report: Report) -> list[Finding]:
         ]
     if report.fit_status != "finished":
         return [Finding("problem", "Training did not finish", message)]
-    # `fit` puts what an objective complains of after the number of steps.
-    complaint = sentence(report.fit_message.partition("; ")[2])
-    return [Finding("note", "Training ended with a complaint", complaint)] if complaint else []
+    found = []
+    if report.fit_alarms:
+        text = " ".join(sentence(alarm.get("text", "")) for alarm in report.fit_alarms)
+        found.append(Finding("note", "Training went back to a healthy state", text))
+    # `fit` puts what an objective complains of after the number of steps and the alarms.
+    complaint = report.fit_message.partition("; ")[2]
+    for alarm in report.fit_alarms:
+        complaint = complaint.removeprefix(alarm.get("text", "")).removeprefix("; ")
+    if complaint:
+        found.append(Finding("note", "Training ended with a complaint", sentence(complaint)))
+    return found
 
 
 def _log_z(report: Report) -> list[Finding]:

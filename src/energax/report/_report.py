@@ -29,6 +29,8 @@ class Report:
     """`Fitted.status`, or `unknown`."""
     fit_message: str
     """`Fitted.message`."""
+    fit_alarms: Sequence[dict[str, Any]] = field(default=())
+    """`Fitted.alarms`."""
     fit_seconds: float
     """How long training took; NaN if not recorded."""
     evaluation: Evaluation

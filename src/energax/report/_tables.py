@@ -145,6 +145,10 @@ def training_rows(report: Report) -> list[tuple[str, str]]:
         ("Ended", report.fit_status),
         ("Message", report.fit_message or DASH),
         ("Time", duration(report.fit_seconds)),
+        *(
+            (f"Alarm {i}: {alarm.get('cause', '')}", sentence(alarm.get("text", "")))
+            for i, alarm in enumerate(report.fit_alarms, 1)
+        ),
     ]
 
 

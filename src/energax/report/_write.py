@@ -63,6 +63,7 @@ def write_report(report: Report, path: str | Path) -> Path:
         history=run.history,
         fit_status=run.status,
         fit_message=run.message,
+        fit_alarms=run.alarms,
         fit_seconds=run.history[-1]["seconds"],
         evaluation=ex.evaluate(
             run.energy, train, test, key=ex.key(2), n_temperatures=100, sample_steps=100

@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on exactly as if it had not stopped."""
 
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
@@ -12,11 +13,12 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
-from energax.io import read_tree, write_tree
+from energax.io import read_metadata, read_tree, write_tree
 from energax.io._tree import signature
 from energax.objectives import AbstractObjective
 from energax.spaces import State
-from energax.training._step import TrainingState
+from energax.training._guard import Memory
+from energax.training._progress import Progress
 
 _KIND = "checkpoint"
 
@@ -70,28 +72,51 @@ def check_path(checkpoint: str | Path) -> Path:
     return path
 
 
-def write_checkpoint(
-    path: Path, state: TrainingState, history: list[dict[str, float | int]], run: dict[str, str]
-) -> None:
-    """Write aside and rename: a kill at any moment leaves the old file or the new one."""
-    arrays = eqx.filter(state, eqx.is_array)
-    write_tree(path, arrays, kind=_KIND, metadata={"run": run, "history": history})
+def write_checkpoint(path: Path, progress: Progress, run: dict[str, str]) -> None:
+    """Write aside and rename: a kill at any moment leaves the old file or the new one.
+
+    The start is not written: the arguments of `fit` make it again.
+    """
+    _, *healthy = progress.healthy
+    tree = _tree(progress.state, [*healthy, progress.trial])
+    metadata = {
+        "run": run,
+        "history": progress.history,
+        "alarms": progress.alarms,
+        "guard": dataclasses.asdict(progress.memory),
+        "n_healthy": len(healthy),
+    }
+    write_tree(path, eqx.filter(tree, eqx.is_array), kind=_KIND, metadata=metadata)
 
 
-def read_checkpoint(
-    path: Path, like: TrainingState, run: dict[str, str]
-) -> tuple[TrainingState, list[dict[str, float | int]]]:
-    """The state and history in a checkpoint of this very run.
+def read_checkpoint(path: Path, start: Progress, run: dict[str, str]) -> Progress:
+    """What a checkpoint of this very run holds.
 
     **Raises:** `ValueError` if the file is damaged or belongs to another run, naming what differs.
     """
-    arrays, static = eqx.partition(like, eqx.is_array)
     try:
+        n = read_metadata(path).get("n_healthy", 0)
+        n = n if type(n) is int and 0 <= n < 100 else 0
+        arrays, static = eqx.partition(_tree(start.state, [start.state] * (n + 1)), eqx.is_array)
         loaded, metadata = read_tree(path, arrays, kind=_KIND, expect={"run": run})
     except ValueError as error:
         raise ValueError(
             f"cannot go on from the checkpoint {error}; start anew with resume=False (--no-resume)"
         ) from None
-    if not isinstance(metadata.get("history"), list):
-        raise ValueError(f"cannot go on from the checkpoint {path}: it holds no history")
-    return eqx.combine(loaded, static), metadata["history"]
+    for name, kind in (("history", list), ("alarms", list), ("guard", dict)):
+        if not isinstance(metadata.get(name), kind):
+            raise ValueError(f"cannot go on from the checkpoint {path}: it holds no {name}")
+    tree = eqx.combine(loaded, static)
+    *healthy, trial = tree["earlier"]
+    return Progress(
+        tree["state"],
+        metadata["history"],
+        metadata["alarms"],
+        Memory(**metadata["guard"]),
+        (start.state, *healthy),
+        trial,
+    )
+
+
+def _tree(state: Any, earlier: list[Any]) -> dict[str, Any]:
+    return {"state": state, "earlier": earlier}

@@ -21,7 +21,13 @@ class Fitted:
     step: int
     """Steps taken."""
     state: Any = field(default=None, repr=False)
-    """All that training carries: optimiser, chains, key. A checkpoint holds the same."""
+    """All that training carries: optimiser, chains, key. A checkpoint holds it too."""
+    alarms: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    """What the guard met, in order: `step`, `cause`, `met` (in words), `back_to` (the step it went
+    back to), `again` (whether it tried again; then `learning_rate_factor` and `step_size_factor`
+    are what both were multiplied by from there on), and `text`, the whole of it in words."""
+    ema: AbstractEnergy | None = field(default=None, repr=False)
+    """The energy with the moving average of its parameters; `None` if none was asked for."""
 
     @property
     def ok(self) -> bool:

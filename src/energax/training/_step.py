@@ -1,5 +1,6 @@
-"""Steps of training as one compiled program, with the guard inside."""
+"""Steps of training as one compiled program, with the guard's first look inside."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,12 +12,13 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, trainable
 from energax.exact import pairwise_sum
-from energax.objectives import AbstractObjective
+from energax.objectives import AbstractObjective, Step
 from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
+from energax.training._watch import Watch, spread_of_chains
 
 
 class TrainingState(eqx.Module):
-    """All that training carries from step to step; a checkpoint is this and nothing less."""
+    """All that training carries from step to step."""
 
     energy: AbstractEnergy
     optimizer: Any
@@ -24,6 +26,30 @@ class TrainingState(eqx.Module):
     key: Key[Array, ""]
     """Never used up: the key of step i is `fold_in(key, i)`."""
     step: Int[Array, ""]
+    scale: Float[Array, ""]
+    """What updates are multiplied by: 1 until the guard lowers it."""
+    calm: Float[Array, ""]
+    """What the chains' step size is multiplied by: 1 until the guard lowers it."""
+    average: Any
+    """The parameters' exponential moving average; `None` if none was asked for."""
+
+
+class Recipe(eqx.Module):
+    """What a step does with the objective's gradient."""
+
+    batch_size: int = eqx.field(static=True)
+    accumulate: int = eqx.field(default=1, static=True)
+    """Batches whose mean gradient makes a step."""
+    clip: float | None = eqx.field(default=None, static=True)
+    """The largest norm of a gradient; a longer one is shortened to it."""
+    ema: float | None = eqx.field(default=None, static=True)
+    """What the average keeps of itself a step."""
+    augment: Callable[[State, Key[Array, ""]], State] | None = eqx.field(default=None, static=True)
+
+    @property
+    def rows_a_step(self) -> int:
+        """How many rows a step sees."""
+        return self.batch_size * self.accumulate
 
 
 class Order(eqx.Module):
@@ -53,12 +79,14 @@ class Chunk(eqx.Module):
     state: TrainingState
     order: Order
     """That of the last epoch, for the next chunk to go on with."""
-    totals: dict[str, Float[Array, ""]]
-    """Measures summed over the chunk's healthy steps."""
+    watch: Watch
+    """Measures over the chunk's healthy steps."""
     healthy: Bool[Array, ""]
     """False if a number that is not finite or an exploding energy was met."""
     last: dict[str, Float[Array, ""]]
     """The measures of the last step tried, and the norm of the parameters."""
+    chain_spread: Float[Array, ""] | None
+    """The variance of chains that live on over that of the rows; `None` without such chains."""
 
 
 def pack(space: AbstractSpace, rows: State) -> State:
@@ -78,13 +106,12 @@ def run_chunk(
     state: TrainingState,
     objective: AbstractObjective,
     optimizer: optax.GradientTransformation,
+    recipe: Recipe,
     rows: State,
     order: Order,
     key_order: Key[Array, ""],
     n_steps: Array,
     energy_limit: Array,
-    *,
-    batch_size: int,
 ) -> Chunk:
     """`n_steps` steps, from epoch to epoch, each epoch's rows in an order of their own.
 
@@ -92,35 +119,49 @@ def run_chunk(
     non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
     and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
     """
-    per_epoch = order.rows.size // batch_size
+    per_epoch = order.rows.size // recipe.rows_a_step
     mask = trainable(state.energy)
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def one(
-        state: TrainingState, order: Int[Array, " rows"]
-    ) -> tuple[TrainingState, dict[str, Array], Array]:
+    def one(state: TrainingState, order: Int[Array, " rows"]) -> tuple[TrainingState, Any, Array]:
         key = jax.random.fold_in(state.key, state.step)
-        first = (state.step % per_epoch) * batch_size
-        at = lax.dynamic_slice_in_dim(order, first, batch_size)
+        first = (state.step % per_epoch) * recipe.rows_a_step
+        at = lax.dynamic_slice_in_dim(order, first, recipe.rows_a_step)
         batch = unpack(jax.tree.map(lambda leaf: leaf[at], rows))
-        result = objective.gradient(state.energy, batch, state.objective, key=key)
+        if recipe.augment is not None:
+            key, key_augment = jax.random.split(key)
+            batch = jax.vmap(recipe.augment)(batch, jax.random.split(key_augment, at.size))
+        result = _gradient(objective, recipe, state.energy, batch, state.objective, key)
+        norm = _norm(result.gradient)
+        gradient = result.gradient
+        if recipe.clip is not None:
+            shorter = recipe.clip / jnp.maximum(norm, recipe.clip)
+            gradient = jax.tree.map(lambda g: g * shorter.astype(g.dtype), gradient)
         parameters, rest = eqx.partition(state.energy, mask)
         # optax itself mixes dtypes: a decay rate to the power of an integer count.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, optimizer_state = optimizer.update(
-                result.gradient, state.optimizer, parameters
-            )
-        energy: Any = eqx.combine(optax.apply_updates(parameters, updates), rest)
-        norm = _norm(result.gradient)
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
+        updates = jax.tree.map(lambda u: u * state.scale.astype(u.dtype), updates)
+        parameters = optax.apply_updates(parameters, updates)
+        energy: Any = eqx.combine(parameters, rest)
         measures = {**result.measures, "gradient_norm": norm}
         finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in measures.values()]))
         sizes = [jnp.abs(v) for name, v in measures.items() if is_limited(name)]
         bounded = jnp.all(jnp.stack([*sizes, jnp.zeros_like(norm)]) <= energy_limit)
-        new = TrainingState(energy, optimizer_state, result.state, state.key, state.step + 1)
-        return new, measures, finite & bounded
+        new = TrainingState(
+            energy,
+            optimizer_state,
+            result.state,
+            state.key,
+            state.step + 1,
+            state.scale,
+            state.calm,
+            _averaged(recipe.ema, state.average, parameters, state.step),
+        )
+        return new, (measures, result.gradient), finite & bounded
 
-    shapes = jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    seen = jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), seen[0])
 
     def steps(order: Int[Array, " rows"], until: Array, carry: Any) -> Any:
         def proceed(carry):
@@ -128,12 +169,12 @@ def run_chunk(
             return (i < until) & healthy
 
         def body(carry):
-            arrays, totals, _, i, _ = carry
-            new, measures, healthy = one(eqx.combine(arrays, static), order)
+            arrays, watch, _, i, _ = carry
+            new, (measures, gradient), healthy = one(eqx.combine(arrays, static), order)
             new_arrays = eqx.filter(new, eqx.is_array)
             arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
-            totals = jax.tree.map(lambda t, m: t + jnp.where(healthy, m, 0), totals, measures)
-            return arrays, totals, measures, i + 1, healthy
+            watch = watch.after(measures, gradient, healthy)
+            return arrays, watch, measures, i + 1, healthy
 
         return lax.while_loop(proceed, body, carry)
 
@@ -142,19 +183,57 @@ def run_chunk(
         return (i < n_steps) & healthy
 
     def epoch(carry):
-        order, (arrays, totals, last, i, healthy) = carry
+        order, (arrays, watch, last, i, healthy) = carry
         step = eqx.combine(arrays, static).step
         order = order.of(step // per_epoch, key_order)
         until = jnp.minimum(n_steps, i + per_epoch - step % per_epoch)
-        return order, steps(order.rows, until, (arrays, totals, last, i, healthy))
+        return order, steps(order.rows, until, (arrays, watch, last, i, healthy))
 
-    start = (arrays, zeros, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
-    order, (arrays, totals, last, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
+    watch = Watch.none(*seen)
+    start = (arrays, watch, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
+    order, (arrays, watch, last, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
     end = eqx.combine(arrays, static)
     # A last step may leave parameters that only the next gradient would show to be infinite.
     norm = _norm(eqx.filter(end.energy, mask))
     healthy = healthy & jnp.isfinite(norm)
-    return Chunk(end, order, totals, healthy, {**last, "parameters": norm})
+    spread = spread_of_chains(objective.chains(end.objective), rows)
+    return Chunk(end, order, watch, healthy, {**last, "parameters": norm}, spread)
+
+
+def _gradient(
+    objective: AbstractObjective,
+    recipe: Recipe,
+    energy: AbstractEnergy,
+    batch: State,
+    state: Any,
+    key: Key[Array, ""],
+) -> Step:
+    """The gradient on all rows of a step: on each batch in turn, if there are several."""
+    if recipe.accumulate == 1:
+        return objective.gradient(energy, batch, state, key=key)
+    n, size = recipe.accumulate, recipe.batch_size
+    batches = jax.tree.map(lambda leaf: leaf.reshape(n, size, *leaf.shape[1:]), batch)
+    arrays, static = eqx.partition(state, eqx.is_array)
+    zeros = jax.tree.map(jnp.zeros_like, eqx.filter(energy, trainable(energy)))
+
+    def body(carry: Any, given: Any) -> Any:
+        (arrays, total), (batch, i) = carry, given
+        state = eqx.combine(arrays, static)
+        step = objective.gradient(energy, batch, state, key=jax.random.fold_in(key, i))
+        total = jax.tree.map(lambda t, g: t + g / n, total, step.gradient)
+        return (eqx.filter(step.state, eqx.is_array), total), step.measures
+
+    (arrays, gradient), measures = lax.scan(body, (arrays, zeros), (batches, jnp.arange(n)))
+    return Step(gradient, eqx.combine(arrays, static), jax.tree.map(jnp.mean, measures))
+
+
+def _averaged(ema: float | None, average: Any, parameters: Any, step: Int[Array, ""]) -> Any:
+    """The moving average with one step more: it keeps less of itself while there are few."""
+    if ema is None:
+        return average
+    done = step.astype(float_dtype())
+    keep = jnp.minimum(ema, (1 + done) / (10 + done))
+    return jax.tree.map(lambda a, p: a + (1 - keep).astype(a.dtype) * (p - a), average, parameters)
 
 
 def _norm(tree: Any) -> Float[Array, ""]:

@@ -1,0 +1,178 @@
+"""The loop: compiled chunks, and between them the guard, the bar, the checkpoint."""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Key
+
+from energax.objectives import AbstractObjective
+from energax.sampling._progress import Bar
+from energax.spaces import State
+from energax.training._checkpoint import write_checkpoint
+from energax.training._checks import Checks
+from energax.training._guard import Limits, broken, judged, patience
+from energax.training._progress import Progress, Row, advice
+from energax.training._step import Chunk, Order, Recipe, TrainingState, run_chunk
+
+Status = Literal["finished", "interrupted", "diverged"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is to do."""
+
+    objective: AbstractObjective
+    optimizer: optax.GradientTransformation
+    recipe: Recipe
+    rows: State
+    n_rows: int
+    key_order: Key[Array, ""]
+    total: int
+    log_every: int
+    retries: int
+    checks: Checks
+    path: Path | None
+    """Of the checkpoint."""
+    checkpoint_seconds: float
+    run: dict[str, str]
+    """What a checkpoint must say of itself."""
+    show: bool
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps an epoch."""
+        return self.n_rows // self.recipe.rows_a_step
+
+
+class Ended(NamedTuple):
+    """How a run ended."""
+
+    progress: Progress
+    status: Status
+    message: str
+
+
+def run(plan: Plan, progress: Progress) -> Ended:
+    """Train to the end, or until the user or the guard stops it."""
+    began = time.monotonic()
+    first_step, elapsed = progress.done, _seconds(progress.history)
+    saved_at, saved = began, progress if progress.history else None
+    order = Order.unknown(plan.n_rows)
+    limits = Limits.of(progress.state.energy.space)
+    probation = patience(plan.log_every) + 1  # a strike comes within it
+    status: Status = "finished"
+    message = f"{plan.total} steps"
+
+    def save() -> None:
+        nonlocal saved_at, saved
+        if plan.path is not None and saved is not progress:
+            write_checkpoint(plan.path, progress, plan.run)
+            saved_at, saved = time.monotonic(), progress
+
+    with Bar(plan.total, first_step, show=plan.show) as bar:
+        try:
+            while progress.done < plan.total:
+                done = progress.done
+                n_steps = min(plan.log_every - done % plan.log_every, plan.total - done)
+                chunk = _chunk(plan, progress.state, order, n_steps)
+                order = chunk.order
+                memory, finding = progress.memory, None
+                if not bool(chunk.healthy):
+                    finding = broken(chunk, n_steps, done, plan.checks.energy_limit)
+                elif plan.objective.learns_from_rows:
+                    is_last = done + n_steps == plan.total
+                    memory, finding = judged(
+                        chunk, memory, limits, log_every=plan.log_every, is_last=is_last
+                    )
+                if finding is not None:
+                    again = sum(alarm["again"] for alarm in progress.alarms) < plan.retries
+                    can_calm = _can_calm(plan, progress)
+                    progress = progress.back(finding, chunk.state, again=again, can_calm=can_calm)
+                    bar.update(progress.done, {}, 0.0)
+                    if not again:
+                        status, message = "diverged", _diagnosis(progress)
+                        break
+                    continue
+                measures = _measures(plan, chunk)
+                row: Row = {"step": done + n_steps, "epoch": (done + n_steps) / plan.per_epoch}
+                row |= {"seconds": elapsed + time.monotonic() - began, **measures}
+                row |= plan.checks.measures(chunk.state.energy)
+                progress.history.append(row)
+                progress = progress.after(chunk.state, memory, probation)
+                rate = (progress.done - first_step) / max(time.monotonic() - began, 1e-9)
+                bar.update(progress.done, measures, rate)
+                if time.monotonic() - saved_at >= plan.checkpoint_seconds:
+                    save()
+        except KeyboardInterrupt:
+            status, message = "interrupted", _interrupted(plan, progress)
+            if progress.history and progress.history[-1]["step"] > progress.done:
+                progress.history.pop()  # Ctrl-C came between the row and its state
+        save()
+    return Ended(progress, status, message)
+
+
+def _chunk(plan: Plan, state: TrainingState, order: Order, n_steps: int) -> Chunk:
+    return run_chunk(
+        state,
+        _calmed(plan, state),
+        plan.optimizer,
+        plan.recipe,
+        plan.rows,
+        order,
+        plan.key_order,
+        jnp.asarray(n_steps),
+        jnp.asarray(plan.checks.energy_limit, jnp.zeros(()).dtype),
+    )
+
+
+def _calmed(plan: Plan, state: TrainingState) -> AbstractObjective:
+    """The objective with the step size that the guard has come to."""
+    if float(state.calm) == 1:
+        return plan.objective
+    return plan.objective.calmed(state.energy, state.calm)
+
+
+def _can_calm(plan: Plan, progress: Progress) -> bool:
+    return plan.objective.calmed(progress.state.energy, jnp.asarray(0.5)) is not plan.objective
+
+
+def _measures(plan: Plan, chunk: Chunk) -> dict[str, float]:
+    """What a row of the history says of a chunk."""
+    if not plan.objective.learns_from_rows:
+        # A search for one answer: where it is, and not where it was on average.
+        return {name: float(chunk.last[name]) for name in sorted(chunk.watch.totals)}
+    measures = chunk.watch.means()
+    signal = chunk.watch.signal_to_noise()
+    if math.isfinite(signal):
+        measures["gradient_signal"] = signal
+    if chunk.chain_spread is not None:
+        measures["chain_spread"] = float(chunk.chain_spread)
+    return measures
+
+
+def _seconds(history: list[Row]) -> float:
+    return float(history[-1]["seconds"]) if history else 0.0
+
+
+def _diagnosis(progress: Progress) -> str:
+    """Why the guard stopped the run, and what to try."""
+    words = f"diverged {progress.alarms[-1]['text']}"
+    n = sum(alarm["again"] for alarm in progress.alarms)
+    if n:
+        words += f", after {n} {'tries' if n > 1 else 'try'} with lower settings"
+    return (
+        f"{words}. The parameters are those after step {progress.done}."
+        f" {advice(progress.alarms[-1])}"
+    )
+
+
+def _interrupted(plan: Plan, progress: Progress) -> str:
+    words = f"stopped by the user after {progress.done} of {plan.total} steps"
+    if plan.path is not None:
+        words += f"; run again with the same settings to go on from {plan.path}"
+    return words
