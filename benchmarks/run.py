@@ -4,8 +4,9 @@
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
 `main_job.py` and `annealing_mnist.py` are run where ENERGAX_DATA names a folder with their data.
-Exit status: 1 if a benchmark could not be run, or if training that was killed did not resume bit
-for bit. A speed or another number beyond its bar is printed, not an error.
+Exit status: 1 if a benchmark could not be run, if training that was killed did not resume bit for
+bit, or if the guard of training missed a failure or cried wolf. A speed or another number beyond
+its bar is printed, not an error.
 """
 
 import argparse
@@ -31,6 +32,7 @@ SCRIPTS = (
     "annealing_precision.py",
     "coverage.py",
     "kill_and_resume.py",
+    "guard.py",
     "annealing_mnist.py",
     "main_job.py",
 )

@@ -117,7 +117,9 @@ def test_fit_in_json(work, capsys):
     ended = call(capsys, *FIT, "--json")
     assert (ended.code, ended.err) == (0, "")
     result = ended.json
-    assert set(result) == {"model", "checkpoint", "status", "message", "steps", "seconds", "last"}
+    shown = {"model", "checkpoint", "status", "message", "alarms", "steps", "seconds", "last"}
+    assert set(result) == shown
+    assert result["alarms"] == []
     assert result["model"] == MODEL
     assert result["checkpoint"] == CHECKPOINT
     assert result["status"] == "finished"

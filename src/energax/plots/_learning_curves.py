@@ -33,14 +33,25 @@ class _Panel(NamedTuple):
 _PANELS = (
     _Panel("Loss", "loss", (("loss", ""),)),
     _Panel(
-        "Energies", "mean E (nats)", (("energy_data", "data"), ("energy_model", "model's chains"))
+        "Energies",
+        "mean E (nats)",
+        (("energy_data", "data"), ("energy_model", "model's chains"), ("energy_lowest", "lowest")),
     ),
     _Panel("Energy gap, data less model's chains", "nats", (("energy_gap", ""),), zero=True),
     _Panel("Validation gap, held-out less seen rows", "nats", (("validation_gap", ""),), zero=True),
+    _Panel(
+        "Spread of energies",
+        "nats",
+        (("spread_data", "data"), ("spread_model", "model's chains")),
+        log=True,
+    ),
     _Panel("Entropy", "nats", (("entropy", ""),)),
     _Panel("Largest error of a moment", "absolute", (("moment_error", ""),), log=True),
     _Panel("Size of the gradient", "norm", (("gradient_norm", ""),), log=True),
+    _Panel("Gradient's signal to noise", "ratio", (("gradient_signal", ""),)),
     _Panel("Acceptance", "probability", (("acceptance", ""),)),
+    _Panel("Chains that do not move", "share", (("dead_chains", ""),)),
+    _Panel("Variance of chains over the data's", "ratio", (("chain_spread", ""),), log=True),
 )
 _NOT_MEASURES = ("step", "epoch", "seconds")
 
@@ -86,12 +97,14 @@ def _draw(ax: Any, panel: _Panel, steps: np.ndarray, history: Sequence[Mapping[s
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     alone = {"energy_gap": GREEN, "validation_gap": VERMILLION, "gradient_norm": ORANGE}
-    colours = (BLUE, VERMILLION)
+    colours = (BLUE, VERMILLION, GREEN)
     marker = "o" if len(steps) < 12 else ""
     everything = []
     if panel.zero:
         ax.axhline(0.0, color=FAINT, linewidth=0.9)
     for (name, label), colour in zip(panel.lines, colours, strict=False):
+        if not _tells(history, name):
+            continue
         values = _values(history, name)
         everything.append(values[np.isfinite(values)])
         ax.plot(

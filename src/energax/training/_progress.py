@@ -14,7 +14,7 @@ from energax.training._step import TrainingState
 _KEPT = 2
 """Healthy states kept beside the start."""
 
-_SMALL = 0.1
+_SMALL = 0.5
 """The size of a parameter that is counted as its own where it is smaller."""
 
 Row = dict[str, float | int]
