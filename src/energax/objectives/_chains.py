@@ -1,5 +1,6 @@
 """Chains inside a training step: their steps, and what these say."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -51,9 +52,14 @@ def _unmoved(before: State, after: State) -> Float[Array, ""]:
     return jnp.mean(jnp.all(jnp.stack(leaves), 0), dtype=float_dtype())
 
 
-def calmed(energy: AbstractEnergy, objective: Any, factor: Float[Array, ""]) -> Any:
+def calmed(
+    energy: AbstractEnergy,
+    objective: Any,
+    factor: Float[Array, ""],
+    default: Callable[[AbstractEnergy], AbstractKernel] = default_kernel,
+) -> Any:
     """An objective whose field `kernel` takes steps `factor` times as long."""
-    kernel = default_kernel(energy) if objective.kernel is None else objective.kernel
+    kernel = default(energy) if objective.kernel is None else objective.kernel
     if energy.space.is_discrete and isinstance(kernel, RandomWalkMetropolis):
         return objective  # whose steps have no size there
     shorter = kernel.calmed(factor)

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
 from energax.kernels import AbstractKernel, UnadjustedLangevin, start_chains
@@ -18,7 +18,7 @@ from energax.objectives._base import (
     count_field,
     number_field,
 )
-from energax.objectives._chains import advance
+from energax.objectives._chains import advance, calmed
 from energax.sampling import default_kernel, has_gradient
 from energax.sampling._meeting import check_base
 from energax.spaces import State, float_dtype
@@ -134,6 +134,12 @@ class ReplayBuffer(AbstractObjective):
             "age_buffer": jnp.mean(new.age, dtype=float_dtype()),
         }
         return Step(gradient, new, {**measures, **moves, **ages})
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        return calmed(energy, self, factor, self._kernel)
+
+    def chains(self, state: BufferState) -> State:
+        return state.x
 
     def _kernel(self, energy: AbstractEnergy) -> AbstractKernel:
         if self.kernel is not None:

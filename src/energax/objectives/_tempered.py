@@ -123,6 +123,9 @@ class TemperedContrastiveDivergence(AbstractObjective):
             gradient, TemperedState(chains, kernel, offsets), {**measures, **moves, **swaps}
         )
 
+    def chains(self, state: TemperedState) -> State:
+        return state.chains.x
+
     def complaint(self, measures: dict[str, float]) -> str:
         rate = measures.get("swap_rate", 1.0)
         if rate < FEWEST_SWAPS:
