@@ -31,8 +31,9 @@ parts."""
 _SLACK = 1.25
 """By how much the spread of a few chains may exceed the bound of all states by chance."""
 
-_LOSS, _ERRORS = 0.1, 4
-"""By how much of the first one a loss may exceed it, and by how many errors of a chunk's mean."""
+_LOSS, _ERRORS, _NAT = 0.1, 4, 1.0
+"""By how much of itself a loss may exceed the first one, by how many errors of a chunk's mean, and
+by how much in any case: most are in nats."""
 
 _LOWER = 0.1
 """What the learning rate or the step size is multiplied by."""
@@ -174,7 +175,7 @@ def suspicions(chunk: Chunk, memory: Memory, limits: Limits) -> list[Finding]:
     if "loss" in means:
         first, n = memory.first.get("loss", means["loss"]), int(chunk.watch.n)
         error = math.sqrt(max(sizes["loss"] ** 2 - means["loss"] ** 2, 0.0) / n)
-        if means["loss"] > first + max(_LOSS * abs(first), _ERRORS * error):
+        if means["loss"] > first + max(_LOSS * abs(first), _ERRORS * error, _NAT):
             see("loss", f"the mean loss is {means['loss']:.3g}, at the start it was {first:.3g}")
     return found
 
