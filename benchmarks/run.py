@@ -31,6 +31,7 @@ SCRIPTS = (
     "toy_densities.py",
     "annealing_precision.py",
     "coverage.py",
+    "bars_and_stripes.py",
     "kill_and_resume.py",
     "guard.py",
     "annealing_mnist.py",
