@@ -23,6 +23,7 @@ SCRIPTS = (
     "langevin.py",
     "hmc.py",
     "gibbs_with_gradients.py",
+    "deep_training.py",
     "ess_per_second.py",
     "cold_start.py",
     "enumeration.py",
@@ -46,6 +47,7 @@ _WITH_PEERS = (
     "langevin.py",
     "hmc.py",
     "gibbs_with_gradients.py",
+    "deep_training.py",
     "cold_start.py",
     "elimination.py",
 )
