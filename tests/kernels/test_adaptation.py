@@ -14,6 +14,8 @@ from warming_up import warmed_up
 import energax as ex
 from energax.diagnostics import convergence
 
+pytestmark = pytest.mark.slow
+
 SCALES = np.array([0.01, 0.1, 1.0, 3.0, 10.0, 300.0])
 GAUSSIAN = ex.NeuralEnergy(
     lambda x: -0.5 * jnp.sum((x / jnp.asarray(SCALES, x.dtype)) ** 2), ex.Real(6)

@@ -14,6 +14,8 @@ import oracles
 from energax.diagnostics import convergence
 from energax.kernels._clusters import connected
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-5
 """The chance that one statistical check fails although everything is right."""
 

@@ -19,6 +19,8 @@ import registry
 from energax.energies import AbstractTractable
 from energax.kernels import MetropolisHastings, start_chains, step_chains
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4
 N_CHAINS = 50_000
 

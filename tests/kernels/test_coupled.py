@@ -14,6 +14,8 @@ import oracles
 import registry
 from energax.kernels import AbstractKernel, ReplicaExchange, check_coupled, have_met, step_coupled
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-5
 
 

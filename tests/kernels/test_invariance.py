@@ -21,6 +21,8 @@ from energax.energies import AbstractBipartite, unfreeze
 from energax.kernels import AbstractKernel, Info, MetropolisHastings, start_chains, step_chains
 from energax.spaces import Clamped
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4
 N_CHAINS = 1 << 20
 

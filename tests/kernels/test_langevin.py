@@ -14,6 +14,8 @@ from scipy import stats
 import energax as ex
 from energax.kernels import start_chains, step_chains
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4 / 11
 N = 50_000
 

@@ -13,6 +13,8 @@ from energax.energies import Lattice
 from energax.kernels._bit_sliced import N_OWN_DIGITS, as_digits, below, count, equal
 from energax.kernels._packing import Packing
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-5
 """The chance that one statistical check fails although everything is right."""
 

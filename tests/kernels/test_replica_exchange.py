@@ -25,6 +25,8 @@ from energax.kernels import (
 from energax.kernels._ladder import equalised
 from energax.sampling import walk_chains
 
+pytestmark = pytest.mark.slow
+
 
 def _small_rbm() -> ex.RBM:
     return registry._rbm(2, 1, scale=2.0)

@@ -15,6 +15,8 @@ from energax.exact import draw_enumerated
 from energax.kernels import start_chains
 from energax.objectives import PersistentContrastiveDivergence
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 
 

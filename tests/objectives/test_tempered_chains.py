@@ -12,6 +12,8 @@ import oracles
 import registry
 from energax.kernels import ladder_report
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 Tempered = ex.TemperedContrastiveDivergence
 

@@ -10,6 +10,8 @@ import energax as ex
 import oracles
 import registry
 
+pytestmark = pytest.mark.slow
+
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 Unbiased = ex.UnbiasedContrastiveDivergence
 

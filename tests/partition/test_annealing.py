@@ -23,6 +23,8 @@ from energax.partition import anneal, log_partition_annealed
 from energax.partition._annealed import from_weights
 from energax.sampling import default_kernel
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4
 N_TESTS = 12  # p-values asked in this file
 

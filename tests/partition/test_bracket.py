@@ -21,6 +21,8 @@ from energax.partition import (
 )
 from energax.partition._starts import dispersed_starts
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("bracket", "annealing", "smc", "mbar", "bridge", "thermodynamic integration")
 
 

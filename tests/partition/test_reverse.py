@@ -18,6 +18,8 @@ from energax.partition import (
 )
 from energax.sampling import default_kernel
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4
 
 CASES = {

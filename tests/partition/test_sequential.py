@@ -15,6 +15,8 @@ from energax.kernels import start_chains, step_chains
 from energax.partition import adaptive_ladder, log_partition_smc
 from energax.sampling import default_kernel
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4
 
 CASES = {

@@ -21,6 +21,8 @@ from scipy import stats
 
 from energax.random import GENERATOR, GENERATOR_VERSION, _generator, key
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-7  # the chance that one check fails on an ideal generator
 
 # Bits that are pinned. A change of any of them changes the results of every saved program: raise

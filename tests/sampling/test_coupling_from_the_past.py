@@ -10,6 +10,8 @@ import oracles
 from energax.energies.graphs import Lattice
 from energax.sampling import coupling_from_the_past
 
+pytestmark = pytest.mark.slow
+
 
 def _counts(energy, draws) -> np.ndarray:
     n_states = energy.space.cardinality

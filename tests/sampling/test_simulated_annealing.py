@@ -10,6 +10,8 @@ import oracles
 import registry
 from energax.sampling import simulated_annealing
 
+pytestmark = pytest.mark.slow
+
 
 class Vector(ex.AbstractEnergy):
     space: ex.Spin = ex.Spin(2)

@@ -9,6 +9,8 @@ import oracles
 import registry
 from energax.sampling import unbiased
 
+pytestmark = pytest.mark.slow
+
 
 def _itself(v):
     return v
