@@ -24,7 +24,7 @@ from energax.cli._rows import Reading
 from energax.cli._starts import part_names
 from energax.sampling import _in_chunks as in_chunks
 from energax.training import Fitted
-from energax.training import _fit as training
+from energax.training import _loop as training
 
 COMMANDS = ("fit", "sample", "score", "logz", "report", "info", "demo")
 FIT = ("fit", "rows.npy", "--hidden", 3, "--objective", "cd", "--epochs", 6, "--batch-size", 12)

@@ -27,6 +27,10 @@ def quadratic(x):
     return -jnp.sum(x**2)
 
 
+def blurred(x, noise):
+    return -jnp.sum(x**2) / (1 + noise**2)
+
+
 def moments(x):
     return jnp.stack([jnp.sum(x), jnp.sum(x**2)])
 
@@ -45,6 +49,7 @@ class Network(eqx.Module):
         return jnp.sum(x)
 
 
+KEY = jax.random.key(0)
 BERNOULLI = energies.Bernoulli(jnp.linspace(-1.0, 1.0, 4))
 GAUSSIAN = energies.Gaussian(normal(3, 2), jnp.array([0.5, 2.0]))
 NETWORK = energies.NeuralEnergy(Network(2, 8, 8), spaces.Real(2))
@@ -96,6 +101,22 @@ MODELS = {
         moments, jnp.array([0.1, -0.5]), spaces.Real(3)
     ),
     "NeuralEnergy": lambda: NETWORK,
+    "NoiseConditional": lambda: energies.NoiseConditional(
+        blurred, spaces.Real(2), jnp.array([0.1, 1.0])
+    ),
+    "DenseNetwork": lambda: energies.DenseNetwork.init(KEY, JOINT, width=3, lipschitz=2.0),
+    "ResidualNetwork": lambda: energies.ResidualNetwork.init(KEY, (4, 4), channels=(2, 3)),
+    "ResidualBlock": lambda: energies.ResidualBlock.init(KEY, 2),
+    "AttentionNetwork": lambda: energies.AttentionNetwork.init(
+        KEY, spaces.Categorical(3, 5), width=4, heads=2, positions=True
+    ),
+    "AttentionBlock": lambda: energies.AttentionBlock.init(KEY, 4, 2),
+    "NGramEnergy": lambda: energies.NGramEnergy([normal(0, 5), normal(1, 25)], 4, 5, padding=0),
+    "SequenceNetwork": lambda: energies.SequenceNetwork.init(
+        KEY, spaces.Categorical(3, 5), width=2, padding=4
+    ),
+    "UnigramSequences": lambda: energies.UnigramSequences(normal(0, 4), normal(1, 5), padding=4),
+    "Marginal": lambda: energies.marginal(rbm().joint, "hidden"),
     "RBM": rbm,
     "JointRBM": lambda: rbm().joint,
     "ConditionedSoftmax": lambda: (

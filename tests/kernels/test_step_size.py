@@ -17,6 +17,8 @@ import energax as ex
 import registry
 from energax.spaces import Clamped
 
+pytestmark = pytest.mark.slow
+
 ALARM = 1e-4 / 4
 
 SCALES = np.array([0.01, 0.1, 1.0, 3.0, 10.0, 300.0])
