@@ -372,7 +372,7 @@ def test_rows_of_history_stand_at_log_steps_and_hold_means():
     starts = [0, *ends[:-1]]
     assert [row["step"] for row in run.history] == ends
     assert [row["epoch"] for row in run.history] == [end / 4 for end in ends]
-    assert [row["loss"] for row in run.history] == [
+    assert [row["steps_before"] for row in run.history] == [
         np.mean(np.arange(a, b)) for a, b in zip(starts, ends, strict=True)
     ]
     assert all(row["gradient_norm"] == 0 for row in run.history)

@@ -91,7 +91,7 @@ class Spy(ex.AbstractObjective):
         assert batch.dtype == jnp.zeros(()).dtype  # as states are, however they were kept
         seen, step = state
         still = jax.tree.map(jnp.zeros_like, eqx.filter(energy, trainable(energy)))
-        measures = {"loss": step.astype(batch.dtype)}
+        measures = {"steps_before": step.astype(batch.dtype)}
         return Step(still, (seen.at[step].set(jnp.sum(batch, 0)), step + 1), measures)
 
 
