@@ -378,7 +378,7 @@ def test_rows_of_history_stand_at_log_steps_and_hold_means():
     assert all(row["gradient_norm"] == 0 for row in run.history)
     seconds = [row["seconds"] for row in run.history]
     assert seconds == sorted(seconds)
-    named = {"step", "epoch", "seconds", "loss", "gradient_norm", "gradient_signal"}
+    named = {"step", "epoch", "seconds", "steps_before", "gradient_norm", "gradient_signal"}
     assert set(run.history[0]) == named
     assert run.message == "13 steps"
     assert run.ok
