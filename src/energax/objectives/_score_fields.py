@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.spaces import AbstractSpace, Box, Clamped, Joint, Real, State
+from energax.kernels._coordinates import is_continuous
+from energax.spaces import Box, Clamped, Joint, State
 
 
 def check_continuous(objective: Any, energy: AbstractEnergy) -> None:
     """Raise `ValueError` unless every coordinate of the energy's space is a real number."""
-    if not _is_continuous(energy.space):
+    if not is_continuous(energy.space):
         raise ValueError(
             f"{type(objective).__name__} needs a continuous space (Real, Box, or a Joint of them),"
             f" got {energy.space}: on discrete states take ex.PersistentContrastiveDivergence or"
@@ -75,11 +76,3 @@ def _weights(space: Any, x: Any) -> Any:
     width = jnp.where(has_low & has_high, high - low, 1.0)
     one_end = jnp.where(has_low, x - low, jnp.where(has_high, high - x, 1.0))
     return jnp.where(has_low & has_high, (x - low) * (high - x) / width, one_end)
-
-
-def _is_continuous(space: AbstractSpace) -> bool:
-    if isinstance(space, Joint):
-        return all(map(_is_continuous, space.parts.values()))
-    if isinstance(space, Clamped):
-        return _is_continuous(space.space)
-    return isinstance(space, Real | Box)
