@@ -359,11 +359,11 @@ def test_signal_to_noise_is_that_of_independent_gradients(signal):
     gradients = noise + signal
 
     def add(watch, gradient):
-        return watch.after({}, gradient, jnp.asarray(True)), None
+        return watch.after(jnp.zeros(0), gradient, jnp.asarray(True)), None
 
     watch, _ = jax.lax.scan(add, Watch.none({}, gradients[0]), gradients)
     assert watch.signal_to_noise() == pytest.approx(signal**2, abs=0.01 + 0.06 * signal)
-    one = Watch.none({}, gradients[0]).after({}, gradients[0], jnp.asarray(True))
+    one = Watch.none({}, gradients[0]).after(jnp.zeros(0), gradients[0], jnp.asarray(True))
     assert math.isnan(one.signal_to_noise())
 
 

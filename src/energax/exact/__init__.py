@@ -1,6 +1,7 @@
 """Exact answers for small models: log Z, probabilities, expectations, draws."""
 
 from energax.energies._summing import pairwise_sum as pairwise_sum
+from energax.energies._summing import sum_of_squares as sum_of_squares
 from energax.exact._answers import Mode as Mode
 from energax.exact._answers import draw_eliminated as draw_eliminated
 from energax.exact._answers import marginals as marginals

@@ -14,6 +14,9 @@ from energax.kernels import AbstractKernel, RandomWalkMetropolis, step_chains
 from energax.sampling import default_kernel
 from energax.spaces import State, float_dtype
 
+_LOOKED_AT = 32
+"""Chains that are asked whether they have moved."""
+
 
 def advance(
     energy: AbstractEnergy, kernel: AbstractKernel, chains: Any, n_steps: int, key: Key[Array, ""]
@@ -43,9 +46,14 @@ def advance(
 
 
 def _unmoved(before: State, after: State) -> Float[Array, ""]:
-    """The share of states of which not one entry differs."""
+    """The share of states of which not one entry differs, of at most `_LOOKED_AT`, evenly spread.
+
+    Not of all: the compiler makes the states it compares a second time, random numbers included.
+    """
 
     def same(a: Array, b: Array) -> Array:
+        stride = -(-len(a) // _LOOKED_AT)
+        a, b = a[::stride], b[::stride]
         return jnp.all((a == b).reshape(len(a), -1), -1)
 
     leaves = jax.tree.leaves(jax.tree.map(same, before, after))

@@ -109,7 +109,7 @@ class Limits(NamedTuple):
 def broken(chunk: Chunk, n_steps: int, done: int, energy_limit: float) -> Finding:
     """What ended a chunk that is not healthy, from the measures of the step it refused."""
     step = min(int(chunk.state.step) + 1, done + n_steps)
-    last = {name: float(value) for name, value in chunk.last.items()}
+    last = {**chunk.watch.named(chunk.watch.last), "parameters": float(chunk.norm)}
     bad = sorted(name for name, value in last.items() if not math.isfinite(value))
     if bad:
         cause: Cause = "not finite"
@@ -195,7 +195,7 @@ def judged(
     alone = is_last and int(chunk.watch.n) >= _ENOUGH
     needed = 1 if alone else patience(log_every)
     if not memory.first:
-        first = {name: float(value) for name, value in chunk.watch.first.items()}
+        first = chunk.watch.named(chunk.watch.first)
         if chunk.chain_spread is not None:
             first["chain_spread"] = float(chunk.chain_spread)
         memory = dataclasses.replace(memory, first=first)

@@ -145,7 +145,7 @@ def _measures(plan: Plan, chunk: Chunk) -> dict[str, float]:
     """What a row of the history says of a chunk."""
     if not plan.objective.learns_from_rows:
         # A search for one answer: where it is, and not where it was on average.
-        return {name: float(chunk.last[name]) for name in sorted(chunk.watch.totals)}
+        return chunk.watch.named(chunk.watch.last)
     measures = chunk.watch.means()
     signal = chunk.watch.signal_to_noise()
     if math.isfinite(signal):

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, trainable
-from energax.exact import pairwise_sum
+from energax.exact import sum_of_squares
 from energax.objectives import AbstractObjective, Step
 from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
 from energax.training._watch import Watch, spread_of_chains
@@ -83,8 +83,8 @@ class Chunk(eqx.Module):
     """Measures over the chunk's healthy steps."""
     healthy: Bool[Array, ""]
     """False if a number that is not finite or an exploding energy was met."""
-    last: dict[str, Float[Array, ""]]
-    """The measures of the last step tried, and the norm of the parameters."""
+    norm: Float[Array, ""]
+    """Of the parameters."""
     chain_spread: Float[Array, ""] | None
     """The variance of chains that live on over that of the rows; `None` without such chains."""
 
@@ -123,7 +123,7 @@ def run_chunk(
     mask = trainable(state.energy)
     arrays, static = eqx.partition(state, eqx.is_array)
 
-    def one(state: TrainingState, order: Int[Array, " rows"]) -> tuple[TrainingState, Any, Array]:
+    def one(state: TrainingState, order: Int[Array, " rows"]) -> tuple[TrainingState, Any]:
         key = jax.random.fold_in(state.key, state.step)
         first = (state.step % per_epoch) * recipe.rows_a_step
         at = lax.dynamic_slice_in_dim(order, first, recipe.rows_a_step)
@@ -145,9 +145,6 @@ def run_chunk(
         parameters = optax.apply_updates(parameters, updates)
         energy: Any = eqx.combine(parameters, rest)
         measures = {**result.measures, "gradient_norm": norm}
-        finite = jnp.all(jnp.stack([jnp.isfinite(value) for value in measures.values()]))
-        sizes = [jnp.abs(v) for name, v in measures.items() if is_limited(name)]
-        bounded = jnp.all(jnp.stack([*sizes, jnp.zeros_like(norm)]) <= energy_limit)
         new = TrainingState(
             energy,
             optimizer_state,
@@ -158,10 +155,14 @@ def run_chunk(
             state.calm,
             _averaged(recipe.ema, state.average, parameters, state.step),
         )
-        return new, (measures, result.gradient), finite & bounded
+        return new, (measures, result.gradient)
 
-    seen = jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), seen[0])
+    watch = Watch.none(
+        *jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
+    )
+    limits = jnp.where(
+        jnp.asarray([is_limited(name) for name in watch.names]), energy_limit, jnp.inf
+    )
 
     def steps(order: Int[Array, " rows"], until: Array, carry: Any) -> Any:
         def proceed(carry):
@@ -169,12 +170,13 @@ def run_chunk(
             return (i < until) & healthy
 
         def body(carry):
-            arrays, watch, _, i, _ = carry
-            new, (measures, gradient), healthy = one(eqx.combine(arrays, static), order)
+            arrays, watch, i, _ = carry
+            new, (measures, gradient) = one(eqx.combine(arrays, static), order)
+            vector = watch.vector(measures)
+            healthy = jnp.all(jnp.isfinite(vector) & (jnp.abs(vector) <= limits))
             new_arrays = eqx.filter(new, eqx.is_array)
             arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
-            watch = watch.after(measures, gradient, healthy)
-            return arrays, watch, measures, i + 1, healthy
+            return arrays, watch.after(vector, gradient, healthy), i + 1, healthy
 
         return lax.while_loop(proceed, body, carry)
 
@@ -183,21 +185,20 @@ def run_chunk(
         return (i < n_steps) & healthy
 
     def epoch(carry):
-        order, (arrays, watch, last, i, healthy) = carry
+        order, (arrays, watch, i, healthy) = carry
         step = eqx.combine(arrays, static).step
         order = order.of(step // per_epoch, key_order)
         until = jnp.minimum(n_steps, i + per_epoch - step % per_epoch)
-        return order, steps(order.rows, until, (arrays, watch, last, i, healthy))
+        return order, steps(order.rows, until, (arrays, watch, i, healthy))
 
-    watch = Watch.none(*seen)
-    start = (arrays, watch, zeros, jnp.zeros((), jnp.int32), jnp.asarray(True))
-    order, (arrays, watch, last, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
+    start = (arrays, watch, jnp.zeros((), jnp.int32), jnp.asarray(True))
+    order, (arrays, watch, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
     end = eqx.combine(arrays, static)
     # A last step may leave parameters that only the next gradient would show to be infinite.
     norm = _norm(eqx.filter(end.energy, mask))
     healthy = healthy & jnp.isfinite(norm)
     spread = spread_of_chains(objective.chains(end.objective), rows)
-    return Chunk(end, order, watch, healthy, {**last, "parameters": norm}, spread)
+    return Chunk(end, order, watch, healthy, norm, spread)
 
 
 def _gradient(
@@ -238,7 +239,7 @@ def _averaged(ema: float | None, average: Any, parameters: Any, step: Int[Array,
 
 def _norm(tree: Any) -> Float[Array, ""]:
     """The Euclidean norm of all numbers in a tree."""
-    squares = [pairwise_sum(jnp.ravel(leaf * leaf)) for leaf in jax.tree.leaves(tree)]
+    squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(jnp.sum(jnp.stack(squares)))
 
 

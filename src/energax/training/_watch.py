@@ -21,24 +21,34 @@ _ROWS = 1000
 class Watch(eqx.Module):
     """Sums over steps."""
 
+    names: tuple[str, ...] = eqx.field(static=True)
+    """Of the measures; vectors of them are in this order."""
     n: Int[Array, ""]
     """How many steps."""
-    first: dict[str, Float[Array, ""]]
+    first: Float[Array, " measures"]
     """The measures of the first step."""
-    totals: dict[str, Float[Array, ""]]
-    squares: dict[str, Float[Array, ""]]
+    last: Float[Array, " measures"]
+    """Those of the last step, whether it counted or not."""
+    totals: Float[Array, " measures"]
+    squares: Float[Array, " measures"]
     gradient: Float[Array, " probed"]
     gradient_squares: Float[Array, " probed"]
 
     @classmethod
     def none(cls, measures: Any, gradient: Any) -> "Watch":
-        """Of no step yet; the arguments tell shapes and dtypes."""
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), measures)
-        probed = jax.eval_shape(_probe, gradient)
-        none = jnp.zeros(probed.shape, probed.dtype)
-        return cls(jnp.zeros((), jnp.int32), zeros, zeros, zeros, none, none)
+        """Of no step yet; the arguments tell names, shapes and dtypes."""
+        zeros = jnp.zeros((len(measures),), float_dtype())
+        none = jnp.zeros(jax.eval_shape(_probe, gradient).shape, float_dtype())
+        names = tuple(sorted(measures))
+        return cls(names, jnp.zeros((), jnp.int32), zeros, zeros, zeros, zeros, none, none)
 
-    def after(self, measures: dict[str, Array], gradient: Any, counts: Bool[Array, ""]) -> "Watch":
+    def vector(self, measures: dict[str, Array]) -> Float[Array, " measures"]:
+        """The measures of one step side by side: one kernel for all, not one for each."""
+        return jnp.stack([measures[name].astype(float_dtype()) for name in self.names])
+
+    def after(
+        self, measures: Float[Array, " measures"], gradient: Any, counts: Bool[Array, ""]
+    ) -> "Watch":
         """With one more step, if it counts."""
 
         def add(total: Array, value: Array) -> Array:
@@ -46,23 +56,29 @@ class Watch(eqx.Module):
 
         probe = _probe(gradient)
         return Watch(
+            self.names,
             add(self.n, jnp.ones((), jnp.int32)),
-            jax.tree.map(lambda f, m: jnp.where(self.n == 0, m, f), self.first, measures),
-            jax.tree.map(add, self.totals, measures),
-            jax.tree.map(lambda t, m: add(t, m * m), self.squares, measures),
+            jnp.where(self.n == 0, measures, self.first),
+            measures,
+            add(self.totals, measures),
+            add(self.squares, measures * measures),
             add(self.gradient, probe),
             add(self.gradient_squares, probe * probe),
         )
 
+    def named(self, vector: Float[Array, " measures"]) -> dict[str, float]:
+        """A vector's entries by name."""
+        return dict(zip(self.names, np.asarray(vector).tolist(), strict=True))
+
     def means(self) -> dict[str, float]:
         """Each measure's mean over the steps."""
         n = int(self.n)
-        return {name: float(total) / n for name, total in sorted(self.totals.items())}
+        return {name: total / n for name, total in self.named(self.totals).items()}
 
     def sizes(self) -> dict[str, float]:
         """The square root of each measure's mean square: large too where signs alternate."""
         n = int(self.n)
-        return {name: float(np.sqrt(float(s) / n)) for name, s in self.squares.items()}
+        return {name: float(np.sqrt(s / n)) for name, s in self.named(self.squares).items()}
 
     def signal_to_noise(self) -> float:
         """|mean gradient|^2 over the sum of its entries' variances, over the steps of the chunk.
