@@ -65,6 +65,7 @@ from energax.kernels import UnadjustedLangevin as UnadjustedLangevin
 from energax.kernels import UnderdampedLangevin as UnderdampedLangevin
 from energax.kernels import Wolff as Wolff
 from energax.objectives import AbstractObjective as AbstractObjective
+from energax.objectives import CombinedObjective as CombinedObjective
 from energax.objectives import CompositeLikelihood as CompositeLikelihood
 from energax.objectives import ConditionalLikelihood as ConditionalLikelihood
 from energax.objectives import ContrastiveDivergence as ContrastiveDivergence

@@ -49,7 +49,12 @@ def _by_convolutions(network, x):
             first, second = (m.reshape(3, 3, -1, m.shape[-1]) for m in (block.first, block.second))
             inner = _convolution(jax.nn.silu(h), first) + block.first_bias[None, None]
             h = h + _convolution(jax.nn.silu(inner), second) + block.second_bias[None, None]
-    return (jnp.sum(jax.nn.silu(h), (0, 1)) @ network.readout)[0]
+    h = jax.nn.silu(h)
+    value = (jnp.sum(h, (0, 1)) @ network.readout)[0]
+    if network.dense is not None:
+        units = jax.nn.silu(h.ravel() @ network.dense.matrix + network.dense.bias)
+        value = value + (units @ network.dense.readout)[0]
+    return value
 
 
 def _convolution(x, kernel, stride=1):
@@ -59,16 +64,28 @@ def _convolution(x, kernel, stride=1):
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels", "patch"), [((8, 12), (3, 4), 2), ((6, 6, 3), (2,), 1)]
+    ("shape", "channels", "patch", "dense"),
+    [((8, 12), (3, 4), 2, 0), ((6, 6, 3), (2,), 1, 0), ((8, 12), (3, 4), 2, 7)],
 )
-def test_a_residual_network_convolves(shape, channels, patch, x64):
-    network = ex.ResidualNetwork.init(ex.key(0), shape, channels=channels, patch=patch, n_blocks=2)
+def test_a_residual_network_convolves(shape, channels, patch, dense, x64):
+    network = ex.ResidualNetwork.init(
+        ex.key(0), shape, channels=channels, patch=patch, dense=dense, n_blocks=2
+    )
     network = _leaves_moved(network, ex.key(1))
     x = jax.random.normal(ex.key(2), shape)
     value, gradient = jax.jit(jax.value_and_grad(network.__call__))(x)
     wanted, wanted_gradient = jax.jit(jax.value_and_grad(lambda x: _by_convolutions(network, x)))(x)
     assert float(value) == pytest.approx(float(wanted), rel=1e-12)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_a_dense_top_sees_where_things_are():
+    image = jnp.zeros((16, 16)).at[4:8, 4:8].set(1.0)
+    moved = jnp.roll(image, 4, 1)
+    blind = ex.ResidualNetwork.init(ex.key(0), (16, 16), channels=(4,))
+    seeing = ex.ResidualNetwork.init(ex.key(0), (16, 16), channels=(4,), dense=8)
+    assert float(blind(moved)) == pytest.approx(float(blind(image)), abs=1e-5)
+    assert abs(float(seeing(moved) - seeing(image))) > 1e-3
 
 
 def _attended(network, hidden):

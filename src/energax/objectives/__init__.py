@@ -4,6 +4,7 @@ from energax.objectives._base import AbstractObjective as AbstractObjective
 from energax.objectives._base import Step as Step
 from energax.objectives._base import contrast as contrast
 from energax.objectives._base import value_and_gradient as value_and_gradient
+from energax.objectives._combined import CombinedObjective as CombinedObjective
 from energax.objectives._composite_likelihood import CompositeLikelihood as CompositeLikelihood
 from energax.objectives._conditional_likelihood import (
     ConditionalLikelihood as ConditionalLikelihood,

@@ -1,0 +1,113 @@
+"""Several objectives at once, weighed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float, Key
+
+from energax.energies import AbstractEnergy
+from energax.objectives._base import AbstractObjective, Step
+from energax.spaces import State
+
+
+class CombinedObjective(AbstractObjective):
+    """A weighted sum of objectives, all on the same rows:
+
+    loss = sum_i weight_i loss_i
+
+    What one is blind to another may see: denoising score matching fits the shape of each mode at
+    little cost and cannot weigh modes that lie far apart; chains can, and move badly before the
+    shapes are right.
+
+    Measures are those of each objective; a name that an earlier one has taken gets the number of
+    its objective, as `loss_2`.
+
+    **Arguments:**
+
+    - `objectives`: one or more that learn from rows.
+    - `weights`: a positive number for each; 1 if `None`.
+
+    **Raises:** `ValueError` for an objective that does not learn from rows, another number of
+    weights, or one that is not positive.
+
+    ```python
+    import energax as ex
+    import jax.numpy as jnp
+    import numpy as np
+
+    rows = np.random.default_rng(0).normal([1.0, -1.0], 0.3, (200, 2))
+    chains = ex.ReplayBuffer(size=200, n_chains=50, n_steps=10, data_noise=0.1)
+    both = ex.CombinedObjective([chains, ex.DenoisingScoreMatching(0.1)], [1.0, 0.5])
+    run = ex.fit(ex.Gaussian(jnp.zeros(2)), rows, both, key=ex.key(0), steps=50)
+    ```
+    """
+
+    objectives: tuple[AbstractObjective, ...]
+    weights: tuple[float, ...]
+
+    def __init__(
+        self, objectives: Sequence[AbstractObjective], weights: Sequence[float] | None = None
+    ):
+        self.objectives = tuple(objectives)
+        if not self.objectives:
+            raise ValueError("objectives must have at least one, got none")
+        for each in self.objectives:
+            if not isinstance(each, AbstractObjective) or not each.learns_from_rows:
+                raise ValueError(
+                    f"objectives must be objectives that learn from rows, got {type(each).__name__}"
+                )
+        weights = [1.0] * len(self.objectives) if weights is None else list(weights)
+        if len(weights) != len(self.objectives):
+            raise ValueError(
+                f"weights must have one entry an objective ({len(self.objectives)}), got"
+                f" {len(weights)}"
+            )
+        if not all(not isinstance(w, bool) and 0 < w < float("inf") for w in weights):
+            raise ValueError(f"weights must be positive and finite, got {weights!r}")
+        self.weights = tuple(float(w) for w in weights)
+
+    def prepare(self, energy: AbstractEnergy, data: Any) -> State:
+        rows = [each.prepare(energy, data) for each in self.objectives]
+        return rows[0]
+
+    def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:
+        keys = jax.random.split(key, len(self.objectives))
+        return tuple(
+            each.init(energy, rows, key=k) for each, k in zip(self.objectives, keys, strict=True)
+        )
+
+    def gradient(
+        self, energy: AbstractEnergy, batch: State, state: Any, *, key: Key[Array, ""]
+    ) -> Step:
+        keys = jax.random.split(key, len(self.objectives))
+        steps = [
+            each.gradient(energy, batch, s, key=k)
+            for each, s, k in zip(self.objectives, state, keys, strict=True)
+        ]
+
+        def total(*gradients: Array) -> Array:
+            return sum(w * g for w, g in zip(self.weights[1:], gradients[1:], strict=True)) + (
+                self.weights[0] * gradients[0]
+            )
+
+        measures: dict[str, Array] = {}
+        for i, step in enumerate(steps, 1):
+            for name, value in step.measures.items():
+                measures[f"{name}_{i}" if name in measures else name] = value
+        gradient = jax.tree.map(total, *(step.gradient for step in steps))
+        return Step(gradient, tuple(step.state for step in steps), measures)
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        calm = tuple(each.calmed(energy, factor) for each in self.objectives)
+        if all(a is b for a, b in zip(calm, self.objectives, strict=True)):
+            return self
+        return CombinedObjective(calm, self.weights)
+
+    def chains(self, state: Any) -> State | None:
+        found = (each.chains(s) for each, s in zip(self.objectives, state, strict=True))
+        return next((chains for chains in found if chains is not None), None)
+
+    def complaint(self, measures: dict[str, float]) -> str:
+        words = [each.complaint(measures) for each in self.objectives]
+        return "; ".join(dict.fromkeys(word for word in words if word))
