@@ -10,7 +10,7 @@ On a page,
 - every `console` block's `$ energax ...` lines run in that folder as well, under the same rule, and
   the lines under them show what they printed;
 - what stands between `<!-- from examples/NAME.py -->` and `<!-- end -->` is that script's `table`
-  of the numbers in `docs/explanation/figures/NAME.json`.
+  of the numbers in `figures/NAME.json` beside the page.
 
 Numbers in outputs differ between machines, so a page is compared with its numbers left out. NaN is
 not a number: it stays.
@@ -34,7 +34,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-FIGURES = DOCS / "explanation" / "figures"
 
 _BLOCK = re.compile(
     r"^(?P<skip><!-- not run -->\n+)?```(?P<kind>python|console)\n(?P<code>.*?)^```\n"
@@ -152,13 +151,14 @@ def tables(page: Path) -> list[tuple[str, str, tuple[int, int]]]:
     """What a page shows of each script's numbers, what it should show, and where it stands."""
     text = page.read_text(encoding="utf-8")
     return [
-        (found["shown"].strip(), _table(found["script"]), found.span("shown"))
+        (found["shown"].strip(), _table(page, found["script"]), found.span("shown"))
         for found in TABLE.finditer(text)
     ]
 
 
-def _table(script: str) -> str:
-    numbers = json.loads((FIGURES / f"{Path(script).stem}.json").read_text(encoding="utf-8"))
+def _table(page: Path, script: str) -> str:
+    written = page.parent / "figures" / f"{Path(script).stem}.json"
+    numbers = json.loads(written.read_text(encoding="utf-8"))
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     assert spec is not None
     assert spec.loader is not None
