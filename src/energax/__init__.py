@@ -44,9 +44,11 @@ from energax.energies import path as path
 from energax.energies import product as product
 from energax.exact import log_partition_on_grid as log_partition_on_grid
 from energax.exact import log_partition_quadrature as log_partition_quadrature
+from energax.io import Stream as Stream
 from energax.io import load as load
 from energax.io import read as read
 from energax.io import save as save
+from energax.io import stream as stream
 from energax.kernels import HMC as HMC
 from energax.kernels import MALA as MALA
 from energax.kernels import NUTS as NUTS

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import training_process
 from training_setups import bits, without_seconds
@@ -16,10 +17,10 @@ STEPS = 20_000
 PATIENCE = 300  # seconds until a process that wrote no checkpoint is given up
 
 
-def start(checkpoint: Path) -> subprocess.Popen:
+def start(checkpoint: Path, *rows: str) -> subprocess.Popen:
     script = str(Path(training_process.__file__))
     return subprocess.Popen(
-        [sys.executable, script, str(checkpoint), str(STEPS)],
+        [sys.executable, script, str(checkpoint), str(STEPS), *rows],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -29,10 +30,10 @@ def start(checkpoint: Path) -> subprocess.Popen:
     )
 
 
-def stop(checkpoint: Path, signal_number: int, delay: float) -> tuple[int, str, str]:
+def stop(checkpoint: Path, signal_number: int, delay: float, *rows: str) -> tuple[int, str, str]:
     """Train until a new checkpoint is there and `delay` seconds more, then send a signal."""
     before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    process = start(checkpoint)
+    process = start(checkpoint, *rows)
     give_up = time.monotonic() + PATIENCE
     try:
         while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
@@ -48,11 +49,15 @@ def stop(checkpoint: Path, signal_number: int, delay: float) -> tuple[int, str, 
 
 
 @pytest.mark.slow
-def test_a_run_killed_three_times_and_stopped_once_ends_in_the_same_bits(tmp_path):
-    checkpoint = tmp_path / "state.ckpt"
+@pytest.mark.parametrize("streamed", [False, True], ids=["memory", "file"])
+def test_a_run_killed_three_times_and_stopped_once_ends_in_the_same_bits(streamed, tmp_path):
+    checkpoint, rows = tmp_path / "state.ckpt", []
+    if streamed:
+        np.save(tmp_path / "rows.npy", training_process.ROWS)
+        rows = [str(tmp_path / "rows.npy")]
     moments = random.Random(0)
     for signal_number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGKILL):
-        code, out, errors = stop(checkpoint, signal_number, moments.uniform(0, 0.1))
+        code, out, errors = stop(checkpoint, signal_number, moments.uniform(0, 0.1), *rows)
         if signal_number == signal.SIGINT:
             assert code == 0, errors
             status, step = out.split()
@@ -60,10 +65,10 @@ def test_a_run_killed_three_times_and_stopped_once_ends_in_the_same_bits(tmp_pat
             assert 0 < int(step) < STEPS
         else:
             assert code == -signal.SIGKILL, out + errors  # it had not finished by itself
-    finished = start(checkpoint)
+    finished = start(checkpoint, *rows)
     out, errors = finished.communicate(timeout=PATIENCE)
     assert out == f"finished {STEPS}\n", errors
-    ended = training_process.run(str(checkpoint), STEPS)  # reads it: no step is left to take
+    ended = training_process.run(str(checkpoint), STEPS, *rows)  # reads it: no step is left to take
     undisturbed = training_process.run(None, STEPS)
     assert bits(ended.state) == bits(undisturbed.state)
     assert without_seconds(ended.history) == without_seconds(undisturbed.history)

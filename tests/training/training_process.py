@@ -1,4 +1,4 @@
-"""A training run to be killed: `python training_process.py CHECKPOINT STEPS`.
+"""A training run to be killed: `python training_process.py CHECKPOINT STEPS [ROWS.npy]`.
 
 It prints `status step`, and returns the same run to a test that imports it.
 """
@@ -9,10 +9,12 @@ import numpy as np
 
 import energax as ex
 
+ROWS = np.random.default_rng(0).random((60, 12)) < 0.4
 
-def run(checkpoint: str | None, steps: int) -> ex.Fitted:
+
+def run(checkpoint: str | None, steps: int, path: str | None = None) -> ex.Fitted:
     """Persistent chains, momentum and centring: all that a checkpoint has to carry."""
-    rows = np.random.default_rng(0).random((60, 12)) < 0.4
+    rows = ROWS if path is None else ex.stream(path)
     return ex.fit(
         ex.RBM.init(ex.key(0), n_visible=12, n_hidden=6),
         rows,
@@ -29,5 +31,5 @@ def run(checkpoint: str | None, steps: int) -> ex.Fitted:
 
 
 if __name__ == "__main__":
-    fitted = run(sys.argv[1], int(sys.argv[2]))
+    fitted = run(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
     print(fitted.status, fitted.step)

@@ -36,6 +36,7 @@ from energax.cli._common import (
     stem_of,
 )
 from energax.cli._rows import Reading, split_rows
+from energax.cli._streamed import split_stream
 from energax.io import read_metadata
 from energax.partition import AFFORDABLE
 
@@ -103,6 +104,13 @@ def fit(
     test_array: TestArrayName = None,
     label_column: LabelColumn = None,
     unpack_bits: UnpackBits = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Leave the training rows in their file, .npy or .parquet, larger than memory.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The model's file (default: DATA-rbm.energax).")
     ] = None,
@@ -132,10 +140,11 @@ def fit(
         raise ValueError(f"--learning-rate must be a positive number, got {learning_rate}")
     goal = _objective(objective, gibbs_steps, chains, centred)
     reading = Reading(array, test_array, label_column, unpack_bits, threshold, low, high)
-    split = split_rows(data, reading, test_fraction=test_fraction, seed=seed)
+    splitting = split_stream if stream else split_rows
+    split = splitting(data, reading, test_fraction=test_fraction, seed=seed)
     rows, test = split.train, split.test
     steps = n_steps(epochs, len(rows), batch_size)
-    n_visible = rows.shape[1]
+    n_visible = test.shape[1]
     check_memory(hidden * n_visible, f"{hidden} hidden units")
     check_memory(chains * (hidden + n_visible), f"{chains} chains")
     fewest, most = min(hidden, n_visible), AFFORDABLE.bit_length() - 1
@@ -144,7 +153,7 @@ def fit(
             f"--objective ml lists the states of the smaller layer, which has {fewest} units:"
             f" at most {most} can be listed at every step; use pcd"
         )
-    base = ex.Bernoulli.from_data(rows)
+    base = ex.Bernoulli.from_data(split.some)
     key_init, key_fit = jax.random.split(ex.key(seed))
     start = ex.RBM.init(key_init, n_visible=n_visible, n_hidden=hidden, base=base)
     earlier = _earlier_calls(path, checkpoint) if resume and checkpoint.exists() else []
@@ -186,6 +195,7 @@ def fit(
         "centred": centred,
         "test_fraction": test_fraction,
         **vars(reading),
+        **({"stream": True} if stream else {}),
         "seed": seed,
     }
     ex.save(

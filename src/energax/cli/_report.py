@@ -236,7 +236,9 @@ def _rows_problem(trained: dict[str, Any] | None, found: dict[str, str]) -> str:
     """Why the rows are not known to be those that `energax fit` used; empty if they are."""
     if trained is None:
         return "the model's file does not say which rows it was trained on"
-    differ = [name for name in found if trained.get(name) != found[name]]
+    # Of rows that were streamed, only those for testing are known.
+    known = [name for name in found if name in trained or "test" not in trained]
+    differ = [name for name in known if trained.get(name) != found[name]]
     which = {"train": "training"}
     named = " and ".join(which.get(name, name) for name in differ)
     return f"the {named} rows are not those that fit used" if differ else ""

@@ -122,9 +122,14 @@ class Split:
     """Where the rows came from, in a line."""
 
     @property
+    def some(self) -> np.ndarray:
+        """Training rows to begin with: all of them."""
+        return self.train
+
+    @property
     def hashes(self) -> dict[str, str]:
         """SHA-256 of the rows, eight bits a byte: which rows a model was trained on."""
-        return {"train": _hash(self.train), "test": _hash(self.test)}
+        return {"train": hash_of(self.train), "test": hash_of(self.test)}
 
 
 def split_rows(path: Path, reading: Reading, *, test_fraction: float, seed: int) -> Split:
@@ -161,7 +166,8 @@ def split_numbers(
     return np.asarray(train), np.asarray(test)
 
 
-def _hash(bits: np.ndarray) -> str:
+def hash_of(bits: np.ndarray) -> str:
+    """SHA-256 of zeros and ones and of their shape."""
     digest = hashlib.sha256(str(bits.shape).encode())
     digest.update(np.packbits(bits, axis=None).tobytes())
     return digest.hexdigest()

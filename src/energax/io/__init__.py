@@ -13,5 +13,7 @@ from energax.io._prepare import standardise as standardise
 from energax.io._prepare import to_grey as to_grey
 from energax.io._read import read as read
 from energax.io._registry import register as register
+from energax.io._stream import Stream as Stream
+from energax.io._stream import stream as stream
 from energax.io._tree import read_tree as read_tree
 from energax.io._tree import write_tree as write_tree

@@ -22,10 +22,10 @@ _PARTS = {"train": "train", "test": "test"}
 def read_npy(path: Path, unpack_bits: bool | None) -> Dataset:
     """One array, named by the file."""
     with path.open("rb") as stream, _as_value_errors("the file"):
-        _check_header(stream, path.stat().st_size, "the file")
+        read_header(stream, path.stat().st_size, "the file")
         stream.seek(0)
         array = np.lib.format.read_array(stream, allow_pickle=False)
-    unpack = _is_packed(path.stem, array) if unpack_bits is None else unpack_bits
+    unpack = is_packed(path.stem, array) if unpack_bits is None else unpack_bits
     rows, words = _prepared(array, path.stem, unpack)
     return Dataset(rows, source=str(path), description=f"{path.name}: {words}")
 
@@ -60,7 +60,7 @@ def npz_arrays(path: Path, names: list[str]) -> dict[str, np.ndarray]:
         for name in names:
             info = archive.getinfo(f"{name}.npy")
             with archive.open(info) as stream:
-                _check_header(stream, info.file_size, f"array {name!r}")
+                read_header(stream, info.file_size, f"array {name!r}")
             with archive.open(info) as stream, _as_value_errors(f"array {name!r}"):
                 arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
     return arrays
@@ -84,7 +84,7 @@ def _dataset(
 ) -> Dataset:
     if unpack_bits is None:
         test = None if names.test_rows is None else arrays[names.test_rows]
-        unpack_bits = _is_packed(names.rows, arrays[names.rows], test)
+        unpack_bits = is_packed(names.rows, arrays[names.rows], test)
     rows, words = _prepared(arrays[names.rows], names.rows, unpack_bits)
     said, test_rows = [f"{names.rows} {words}"], None
     if names.test_rows is not None:
@@ -184,7 +184,7 @@ def _listed(names: list[str]) -> str:
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _is_packed(name: str, rows: np.ndarray, test_rows: np.ndarray | None = None) -> bool:
+def is_packed(name: str, rows: np.ndarray, test_rows: np.ndarray | None = None) -> bool:
     """Whether rows hold eight bits a byte: by their name, unless they hold only 0 and 1."""
     by_name = re.search(r"bits$", name, re.IGNORECASE) is not None
     if not by_name or rows.dtype != np.uint8 or rows.ndim < 2:
@@ -206,14 +206,17 @@ def _prepared(array: np.ndarray, name: str, unpack_bits: bool) -> tuple[np.ndarr
     return rows, describe(rows)
 
 
-def _check_header(stream: Any, size: int, name: str) -> None:
-    """Raise unless the array's header is sound and the bytes it promises can be there."""
+def read_header(stream: Any, size: int, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """An array's shape, whether it lies column by column, and its dtype.
+
+    **Raises:** `ValueError` unless the header is sound and the bytes it promises can be there.
+    """
     try:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
         elif version == (2, 0):
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"version {version} of the format is not read: save it again")
     except Exception as error:
@@ -231,6 +234,7 @@ def _check_header(stream: Any, size: int, name: str) -> None:
         raise ValueError(
             f"{name} is {word}: {dtype} {shape} needs {promised} bytes, there are {there}"
         )
+    return shape, fortran_order, dtype
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def binarise(
     array = as_numbers(rows, "rows")
     if low is None and is_two_valued(array):
         return (array == 1).astype(np.uint8)
-    ends = _scale_of(array, low, high)
+    ends = scale_of(array, low, high)
     share = _as_shares(array, *ends)
     if key is None:
         bits = (share > (0.5 if threshold is None else threshold)).astype(np.uint8)
@@ -334,7 +334,7 @@ def check_not_alike(bits: np.ndarray, rows: np.ndarray, low: float | int, high: 
     )
 
 
-def _scale_of(
+def scale_of(
     array: np.ndarray, low: float | int | None, high: float | int | None
 ) -> tuple[float, float]:
     """What stands for 0 and for 1."""

@@ -4,6 +4,7 @@ import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,8 +43,8 @@ def _parsed(
     columns = None
     if _has_names([cells for _, cells in first]):
         columns = tuple(cell.strip() for cell in first.pop(0)[1])
-    position = _position(label_column, columns, width)
-    kept = None if columns is None else _without(columns, position)
+    position = position_of(label_column, columns, width)
+    kept = None if columns is None else without(columns, position)
     rows, labels = [], []
     for number, cells in itertools.chain(first, lines):
         if len(cells) != width:
@@ -65,48 +66,66 @@ def _parsed(
 
 def read_parquet(path: Path, label_column: str | int | None) -> Dataset:
     """The numeric columns of a parquet file, side by side."""
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise ValueError('parquet files need pyarrow: pip install "energax[files]"') from None
+    arrow, parquet = import_arrow()
     try:
         with parquet.ParquetFile(path) as file:
             table = file.read()
     except (arrow.ArrowException, OSError) as error:
         raise ValueError(f"the file is not whole parquet: {one_line(error)}") from None
     names = tuple(str(name) for name in table.column_names)
-    position = _position(label_column, names, len(names))
+    position = position_of(label_column, names, len(names))
     labels, parts = None, []
     for index, name in enumerate(names):
         column, kind = table.column(index), table.column(index).type
+        if index != position:
+            parts.append(numbers_in(column, name, hint=True))
+            continue
         if arrow.types.is_dictionary(kind):
             column, kind = column.cast(kind.value_type), kind.value_type
-        if column.null_count:
-            row = int(np.argmax(column.is_null().to_numpy()))
-            raise ValueError(
-                f"column {name!r} lacks {column.null_count} values, the first in row {row}:"
-                " drop or fill them first"
-            )
-        numeric = (
-            arrow.types.is_integer(kind)
-            or arrow.types.is_floating(kind)
-            or arrow.types.is_boolean(kind)
-        )
+        _check_whole(column, name, 0)
         text = arrow.types.is_string(kind) or arrow.types.is_large_string(kind)
-        if index == position:
-            if not numeric and not text:
-                raise ValueError(f"column {name!r} must hold integers or text, got {kind}")
-            labels = np.asarray(column.to_pylist()) if text else column.to_numpy()
-            continue
-        if not numeric:
-            raise ValueError(
-                f"column {name!r} holds {kind}, not numbers: drop it, or give"
-                f" label_column={name!r} if it holds the labels"
-            )
-        parts.append(column.to_numpy())
+        if not text and not is_numeric(kind):
+            raise ValueError(f"column {name!r} must hold integers or text, got {kind}")
+        labels = np.asarray(column.to_pylist()) if text else column.to_numpy()
     rows = np.stack(parts, axis=1) if parts else np.empty((table.num_rows, 0))
-    return _table(path, rows, labels, _without(names, position), label_column)
+    return _table(path, rows, labels, without(names, position), label_column)
+
+
+def import_arrow() -> tuple[Any, Any]:
+    """pyarrow and its parquet, or a `ValueError` that names the extra."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise ValueError('parquet files need pyarrow: pip install "energax[files]"') from None
+    return arrow, parquet
+
+
+def numbers_in(column: Any, name: str, *, first_row: int = 0, hint: bool = False) -> np.ndarray:
+    """A column of a table in numpy, or a `ValueError` if it does not hold numbers."""
+    arrow, _ = import_arrow()
+    if arrow.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    _check_whole(column, name, first_row)
+    if not is_numeric(column.type):
+        words = f", or give label_column={name!r} if it holds the labels" if hint else ""
+        raise ValueError(f"column {name!r} holds {column.type}, not numbers: drop it{words}")
+    return column.to_numpy()
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether a type of pyarrow is one of numbers or booleans."""
+    types = import_arrow()[0].types
+    return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+
+
+def _check_whole(column: Any, name: str, first_row: int) -> None:
+    if column.null_count:
+        row = first_row + int(np.argmax(column.is_null().to_numpy()))
+        raise ValueError(
+            f"column {name!r} lacks {column.null_count} values, the first in row {row}:"
+            " drop or fill them first"
+        )
 
 
 def _table(
@@ -152,7 +171,8 @@ def _bad_cell(line: int, cells: list[str], columns: tuple[str, ...] | None) -> V
     )
 
 
-def _position(label_column: str | int | None, columns: tuple[str, ...] | None, width: int):
+def position_of(label_column: str | int | None, columns: tuple[str, ...] | None, width: int):
+    """Where the column of labels stands, if one is named."""
     if label_column is None:
         return None
     if isinstance(label_column, int):
@@ -179,5 +199,6 @@ def _text_labels(cells: list[str]) -> np.ndarray:
     return np.asarray(cells)
 
 
-def _without(names: tuple[str, ...], position: int | None) -> tuple[str, ...]:
+def without(names: tuple[str, ...], position: int | None) -> tuple[str, ...]:
+    """The names but that of the labels."""
     return tuple(name for index, name in enumerate(names) if index != position)

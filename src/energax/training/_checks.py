@@ -10,6 +10,7 @@ from energax.objectives import AbstractObjective
 from energax.partition import energies_of
 from energax.spaces import State
 from energax.training._settings import is_number
+from energax.training._streamed import StreamedRows, as_streams
 
 _EXPLODED = 1000.0
 """An energy this many times larger than at the start (or than one an entry) has exploded."""
@@ -41,10 +42,15 @@ class Checks:
         limit = _EXPLODED * max(float(np.abs(start).mean()), float(n_entries))
         self.energy_limit = limit if energy_limit is None else float(energy_limit)
         if validation is not None:
-            held_out = energy.space.convert(jax.tree.map(np.asarray, validation), name="validation")
+            streams = as_streams(validation)
+            if streams is None:
+                arrays = jax.tree.map(np.asarray, validation)
+                held_out = energy.space.convert(arrays, name="validation")
+            else:
+                held_out = StreamedRows(energy.space, streams, name="validation")
             _finite_energies(energy, held_out, "validation")
-            n = min(_VALIDATION_ROWS, *(len(jax.tree.leaves(part)[0]) for part in (held_out, rows)))
-            self._pair = _spread(held_out, n), _spread(rows, n)
+            n = min(_VALIDATION_ROWS, _count(held_out), _count(rows))
+            self._pair = _spread(held_out, n)[1], _spread(rows, n)[1]
 
     def measures(self, energy: AbstractEnergy) -> dict[str, float]:
         """The validation gap, if there are validation rows."""
@@ -55,24 +61,29 @@ class Checks:
         return {"validation_gap": float(gap)}
 
 
-def _spread(rows: State, most: int) -> State:
-    """At most so many rows, evenly spread, since rows may come sorted."""
-    at = _evenly(len(jax.tree.leaves(rows)[0]), most)
-    return jax.tree.map(lambda leaf: leaf[at], rows)
+def _count(rows: State | StreamedRows) -> int:
+    return rows.n_rows if isinstance(rows, StreamedRows) else len(jax.tree.leaves(rows)[0])
 
 
-def _evenly(n: int, most: int) -> np.ndarray:
-    return np.linspace(0, n - 1, min(n, most)).astype(int)
+def _spread(rows: State | StreamedRows, most: int) -> tuple[np.ndarray, State]:
+    """Numbers and states of at most so many rows, evenly spread, since rows may come sorted."""
+    if isinstance(rows, StreamedRows):
+        return rows.spread(most)
+    n = _count(rows)
+    at = np.linspace(0, n - 1, min(n, most)).astype(int)
+    return at, jax.tree.map(lambda leaf: leaf[at], rows)
 
 
-def _finite_energies(energy: AbstractEnergy, rows: State, name: str) -> np.ndarray:
+def _finite_energies(energy: AbstractEnergy, rows: State | StreamedRows, name: str) -> np.ndarray:
     """E of some of the rows, or a `ValueError` where it is not finite."""
-    energies = energies_of(energy, _spread(rows, _VALIDATION_ROWS))
+    numbers, some = _spread(rows, _VALIDATION_ROWS)
+    energies = energies_of(energy, some)
     bad = np.flatnonzero(~np.isfinite(energies))
     if bad.size:
-        row = _evenly(len(jax.tree.leaves(rows)[0]), _VALIDATION_ROWS)[bad[0]]
+        row = int(numbers[bad[0]])
+        place = rows.place(row) if isinstance(rows, StreamedRows) else f"row {row}"
         raise ValueError(
-            f"the energy of {name} row {row} is {energies[bad[0]]} before training: the model"
+            f"the energy of {name} {place} is {energies[bad[0]]} before training: the model"
             " must give every row a finite energy"
         )
     return energies

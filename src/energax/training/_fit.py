@@ -17,6 +17,7 @@ from energax.random import as_count, as_key
 from energax.spaces import State
 from energax.training._checkpoint import check_path, fingerprint, read_checkpoint
 from energax.training._checks import Checks
+from energax.training._feed import InMemory, Streamed
 from energax.training._fitted import Fitted
 from energax.training._loop import Ended, Plan, run
 from energax.training._progress import Progress
@@ -28,6 +29,7 @@ from energax.training._settings import (
     total_steps,
 )
 from energax.training._step import TrainingState, pack
+from energax.training._streamed import StreamedRows, as_streams, streamed_rows
 
 
 def fit(
@@ -70,7 +72,10 @@ def fit(
 
     **Arguments:**
 
-    - `data`: rows of the energy's space (for `MaximumEntropy`, the moments).
+    - `data`: rows of the energy's space (for `MaximumEntropy`, the moments). Those of `ex.stream`
+      and of a `np.memmap` stay in their file: the rows of a chunk are read while the chunk before
+      it is computed. The run is the same as with all rows in memory, bit for bit, but for what an
+      objective makes of the rows at the start, which it makes of at most 10,000 of them.
     - `objective`: what to minimise, such as `ex.PersistentContrastiveDivergence()`.
     - `optimizer`: from optax; or let `learning_rate` (a number or a schedule), `momentum` and
       `weight_decay` make one: SGD if `momentum` is given, else Adam. Weight decay shrinks
@@ -85,7 +90,8 @@ def fit(
     - `validation`: held-out rows; logs `validation_gap`, their mean energy less that of as many
       training rows, which grows as a model overfits.
     - `checkpoint`: a file, written every `checkpoint_seconds` and at the end.
-    - `resume`: go on from `checkpoint` if it is there.
+    - `resume`: go on from `checkpoint` if it is there. It knows the data by their bytes; streams
+      by shape, dtype, the sizes of their files and the bytes of at most 10,000 rows.
     - `energy_limit`: |mean E| or loss beyond which the run has exploded; 1000 times the start's
       mean |E|, or 1000 an entry of x if that is more, if `None`.
     - `retries`: how often the guard may try again; 0 to stop at the first alarm.
@@ -94,7 +100,8 @@ def fit(
     **Returns:** `Fitted`.
 
     **Raises:** `ValueError` for an energy that does not return one real number, data that do not
-    fit it, settings out of range, or a checkpoint of another run.
+    fit it, settings out of range, or a checkpoint of another run. A row of a stream that does not
+    fit is told, with its file and number, when it is read; the checkpoint is written first.
 
     ```python
     import energax as ex
@@ -115,8 +122,13 @@ def fit(
     energy = jax.tree.map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, energy
     )
-    rows = objective.prepare(energy, data)
-    n_rows = len(jax.tree.leaves(rows)[0])
+    streams = as_streams(data)
+    if streams is None:
+        rows = known_rows = evidence = objective.prepare(energy, data)
+        n_rows = len(jax.tree.leaves(rows)[0])
+    else:
+        known_rows = streamed_rows(objective, energy, streams)
+        rows, n_rows, evidence = known_rows.sample, known_rows.n_rows, known_rows.evidence
     recipe = as_recipe(energy, n_rows, batch_size, accumulate, clip, ema, augment)
     log_every, retries = as_count(log_every, "log_every"), as_count(retries, "retries", least=0)
     total = total_steps(steps, epochs, n_rows // recipe.rows_a_step)
@@ -124,7 +136,7 @@ def fit(
     if not is_number(checkpoint_seconds) or not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds!r}")
     path = None if checkpoint is None else check_path(checkpoint)
-    checks = Checks(energy, objective, rows, validation, energy_limit)
+    checks = Checks(energy, objective, known_rows, validation, energy_limit)
 
     key_objective, key_order, key_steps = jax.random.split(key, 3)
     parameters = eqx.filter(energy, trainable(energy))
@@ -143,7 +155,7 @@ def fit(
     start, settings = Progress.start(state), {}
     if path is not None:
         settings = fingerprint(
-            rows,
+            evidence,
             key,
             energy,
             objective,
@@ -165,15 +177,18 @@ def fit(
                 f"the checkpoint {path} has {start.done} steps behind it, more than the"
                 f" {total} asked for: ask for more, or start anew with resume=False (--no-resume)"
             )
-    if objective.learns_from_rows:
-        rows = pack(energy.space, rows)
+    if isinstance(known_rows, StreamedRows):
+        feed = Streamed(known_rows, key_order, recipe, log_every, total)
+    else:
+        feed = InMemory(
+            pack(energy.space, rows) if objective.learns_from_rows else rows, n_rows, key_order
+        )
     plan = Plan(
         objective,
         optimizer,
         recipe,
-        rows,
+        feed,
         n_rows,
-        key_order,
         total,
         log_every,
         retries,

@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Key
 
 from energax.objectives import AbstractObjective
 from energax.sampling._progress import Bar
-from energax.spaces import State
 from energax.training._checkpoint import write_checkpoint
 from energax.training._checks import Checks
+from energax.training._feed import AbstractFeed
 from energax.training._guard import Limits, broken, judged, patience
 from energax.training._progress import Progress, Row, advice
 from energax.training._step import Chunk, Order, Recipe, TrainingState, run_chunk
@@ -29,9 +28,8 @@ class Plan:
     objective: AbstractObjective
     optimizer: optax.GradientTransformation
     recipe: Recipe
-    rows: State
+    feed: AbstractFeed
     n_rows: int
-    key_order: Key[Array, ""]
     total: int
     log_every: int
     retries: int
@@ -62,7 +60,7 @@ def run(plan: Plan, progress: Progress) -> Ended:
     began = time.monotonic()
     first_step, elapsed = progress.done, _seconds(progress.history)
     saved_at, saved = began, progress if progress.history else None
-    order = Order.unknown(plan.n_rows)
+    order = plan.feed.order
     limits = Limits.of(progress.state.energy.space)
     probation = patience(plan.log_every) + 1  # a strike comes within it
     status: Status = "finished"
@@ -80,7 +78,9 @@ def run(plan: Plan, progress: Progress) -> Ended:
                 done = progress.done
                 n_steps = min(plan.log_every - done % plan.log_every, plan.total - done)
                 chunk = _chunk(plan, progress.state, order, n_steps)
-                order = chunk.order
+                order, then = chunk.order, done + n_steps
+                if then < plan.total:
+                    plan.feed.read_ahead(then, min(plan.log_every, plan.total - then))
                 memory, finding = progress.memory, None
                 if not bool(chunk.healthy):
                     finding = broken(chunk, n_steps, done, plan.checks.energy_limit)
@@ -112,6 +112,10 @@ def run(plan: Plan, progress: Progress) -> Ended:
             status, message = "interrupted", _interrupted(plan, progress)
             if progress.history and progress.history[-1]["step"] > progress.done:
                 progress.history.pop()  # Ctrl-C came between the row and its state
+        except ValueError:  # a row that cannot be read or learnt from
+            if progress.done > first_step:
+                save()
+            raise
         save()
     return Ended(progress, status, message)
 
@@ -122,9 +126,10 @@ def _chunk(plan: Plan, state: TrainingState, order: Order, n_steps: int) -> Chun
         _calmed(plan, state),
         plan.optimizer,
         plan.recipe,
-        plan.rows,
+        plan.feed.rows(int(state.step), n_steps),
+        plan.feed.sample,
         order,
-        plan.key_order,
+        plan.feed.key,
         jnp.asarray(n_steps),
         jnp.asarray(plan.checks.energy_limit, jnp.zeros(()).dtype),
     )

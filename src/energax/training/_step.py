@@ -63,14 +63,20 @@ class Order(eqx.Module):
         """Of no epoch yet."""
         return cls(jnp.zeros((n_rows,), jnp.int32), jnp.asarray(-1, jnp.int32))
 
-    def of(self, epoch: Int[Array, ""], key: Key[Array, ""]) -> "Order":
-        """The order in `epoch`: this one if it is, else made anew."""
+    def of(self, epoch: Int[Array, ""], key: Key[Array, ""] | None) -> "Order":
+        """The order in `epoch`: this one if it is or there is no key, else made anew."""
+        if key is None:
+            return Order(self.rows, epoch)
 
         def anew() -> Int[Array, " rows"]:
-            rows = jax.random.permutation(jax.random.fold_in(key, epoch), self.rows.size)
-            return rows.astype(jnp.int32)
+            return epoch_order(key, epoch, self.rows.size)
 
         return Order(lax.cond(epoch == self.epoch, lambda: self.rows, anew), epoch)
+
+
+def epoch_order(key: Key[Array, ""], epoch: Any, n_rows: int) -> Int[Array, " rows"]:
+    """The numbers of all rows, as an epoch sees them one after another."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), n_rows).astype(jnp.int32)
 
 
 class Chunk(eqx.Module):
@@ -108,12 +114,16 @@ def run_chunk(
     optimizer: optax.GradientTransformation,
     recipe: Recipe,
     rows: State,
+    sample: State,
     order: Order,
-    key_order: Key[Array, ""],
+    key_order: Key[Array, ""] | None,
     n_steps: Array,
     energy_limit: Array,
 ) -> Chunk:
     """`n_steps` steps, from epoch to epoch, each epoch's rows in an order of their own.
+
+    Without a key an epoch is a chunk, and `order` is its order. `sample` is what chains are held
+    against.
 
     The number of steps is traced, so chunks of any length share one program. A step that meets a
     non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
@@ -197,7 +207,7 @@ def run_chunk(
     # A last step may leave parameters that only the next gradient would show to be infinite.
     norm = _norm(eqx.filter(end.energy, mask))
     healthy = healthy & jnp.isfinite(norm)
-    spread = spread_of_chains(objective.chains(end.objective), rows)
+    spread = spread_of_chains(objective.chains(end.objective), sample)
     return Chunk(end, order, watch, healthy, norm, spread)
 
 

@@ -14,7 +14,7 @@ _PROBED = 256
 """Entries of the gradient whose moments are kept: enough for a signal-to-noise ratio within some
 tenth of itself, few enough to cost nothing."""
 
-_ROWS = 1000
+ROWS = 1000
 """Rows that the spread of chains is held against."""
 
 
@@ -119,6 +119,6 @@ def spread_of_chains(chains: State | None, rows: State) -> Float[Array, ""] | No
         leaves = [leaf.astype(float_dtype()) for leaf in jax.tree.leaves(states)]
         return jnp.sum(jnp.stack([jnp.sum(jnp.var(leaf, 0)) for leaf in leaves]))
 
-    some = jax.tree.map(lambda leaf: leaf[:: max(1, len(leaf) // _ROWS)], rows)
+    some = jax.tree.map(lambda leaf: leaf[:: max(1, len(leaf) // ROWS)], rows)
     data = variance(some)
     return jnp.where(data > 0, variance(chains) / jnp.where(data > 0, data, 1.0), 1.0)
