@@ -10,7 +10,7 @@ from energax.io._checks import one_line
 from energax.io._numpy_files import read_header
 from energax.io._source import AbstractSource
 
-_GAP = 2**13
+_GAP = 2**11
 """Bytes between two rows that are read as well rather than asked for a second time."""
 
 _SPAN = 2**22
@@ -93,32 +93,37 @@ class ArrayFile(AbstractSource):
         return cls(Path(array.filename), offset, stride, array.shape, array.dtype)
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        rows = np.empty((len(numbers), self._row_bytes), np.uint8)
+        size = self._row_bytes
+        rows = np.empty((len(numbers), size), np.uint8)
         starts = numbers.astype(np.int64) * self._stride
         if self._stride < 0:  # rows in the opposite order, as a view of a memory map may have them
             starts = starts[::-1]
-        apart = np.diff(starts) - self._row_bytes > _GAP
+        apart = np.diff(starts) - size > _GAP
         apart |= np.diff(starts // _SPAN) != 0
         cuts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(starts)]
         with self._path.open("rb", buffering=0) as file:
             if self._path.stat().st_size != self.n_bytes:
                 raise ValueError(f"{self.name} has changed its size since it was opened")
+            into = memoryview(rows.data).cast("B") if len(rows) else memoryview(b"")
+            at = (self._offset + starts).tolist()
             for first, last in itertools.pairwise(cuts):
-                if first == last:
+                if last - first < 2:
+                    if last > first:  # there may be no rows at all
+                        _fill(file, at[first], into[first * size : last * size])
                     continue
-                begin = int(starts[first])
-                buffer = np.empty(int(starts[last - 1]) - begin + self._row_bytes, np.uint8)
-                file.seek(self._offset + begin)
-                _fill(file, buffer)
-                piece = np.lib.stride_tricks.sliding_window_view(buffer, self._row_bytes)
-                rows[first:last] = piece[starts[first:last] - begin]
+                buffer = np.empty(at[last - 1] - at[first] + size, np.uint8)
+                _fill(file, at[first], memoryview(buffer.data))
+                piece = np.lib.stride_tricks.sliding_window_view(buffer, size)
+                rows[first:last] = piece[starts[first:last] - starts[first]]
         if self._stride < 0:
             rows = rows[::-1]
         return np.ascontiguousarray(rows).view(self.dtype).reshape(len(numbers), *self.shape)
 
 
-def _fill(file: Any, buffer: np.ndarray) -> None:
-    view, done = memoryview(buffer.data), 0
+def _fill(file: Any, start: int, view: memoryview) -> None:
+    """Fill `view` with what stands from `start` on in the file."""
+    file.seek(start)
+    done = file.readinto(view)
     while done < len(view):
         n = file.readinto(view[done:])
         if not n:

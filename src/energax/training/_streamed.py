@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -19,6 +20,9 @@ _SAMPLE, _SAMPLE_BYTES = 10_000, 2**26
 
 _GROUPS = 16
 """Row groups of tables that a sample is taken from."""
+
+
+_order = jax.jit(epoch_order, static_argnums=2)
 
 
 def as_streams(data: Any) -> Any:
@@ -111,7 +115,7 @@ class StreamedRows:
         random order, and rows are shuffled within windows.
         """
         if self._table is None:
-            return np.asarray(epoch_order(key, epoch, self.n_rows))
+            return np.asarray(_order(key, jnp.asarray(epoch), self.n_rows))
         edges, window = self._table.source.edges, self._table.window
         assert edges is not None
         key_groups, key_rows = jax.random.split(jax.random.fold_in(key, epoch))
