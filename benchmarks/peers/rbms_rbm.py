@@ -30,7 +30,8 @@ def make_tasks(settings: dict) -> Tasks:
     def training(contrastive: bool):
         rbm = BBRBM(0.01 * torch.randn(n_visible, n_hidden), base.clone(), torch.zeros(n_hidden))
         rbm.init_grad()
-        optimizer = torch.optim.SGD(rbm.parameters(), lr=0.01, maximize=True)
+        learning_rate = settings.get("learning_rate", 0.01)
+        optimizer = torch.optim.SGD(rbm.parameters(), lr=learning_rate, maximize=True)
         chains = rbm.init_chains(n_chains)
 
         def task(steps: int) -> None:
@@ -43,7 +44,7 @@ def make_tasks(settings: dict) -> Tasks:
                 chains, _ = fit_batch_pcd(batch, chains, rbm, 1, 1.0, centered=False)
                 optimizer.step()
 
-        return task
+        return task, rbm
 
     model = BBRBM(0.05 * torch.randn(n_visible, n_hidden), base.clone(), torch.zeros(n_hidden))
 
@@ -56,7 +57,14 @@ def make_tasks(settings: dict) -> Tasks:
     def anneal(steps: int) -> None:
         assert math.isfinite(compute_partition_function_ais(n_chains, steps + 1, model))
 
-    return {"cd1": training(True), "pcd1": training(False), "gibbs": gibbs, "anneal": anneal}
+    pcd1, learned = training(False)
+
+    def parameters(_: int) -> dict:
+        biases = {"visible": learned.vbias, "hidden": learned.hbias}
+        return {"weights": learned.weight_matrix, **biases}
+
+    tasks = {"cd1": training(True)[0], "pcd1": pcd1, "gibbs": gibbs, "anneal": anneal}
+    return {**tasks, "parameters": parameters}
 
 
 if __name__ == "__main__":

@@ -12,11 +12,14 @@ def make_tasks(settings: dict) -> Tasks:
     rbm = BernoulliRBM(
         n_components=settings["n_hidden"],
         batch_size=size,
-        learning_rate=0.01,
+        learning_rate=settings.get("learning_rate", 0.01),
         n_iter=1,
         random_state=0,
     )
     rbm.fit(data[: 10 * size])  # makes the parameters and chains, all float32 like the data
+    if settings.get("at_base_rates"):
+        rate = (data.sum(0) + 0.5) / (len(data) + 1)
+        rbm.intercept_visible_[:] = np.log(rate) - np.log1p(-rate)
     next_batch = batches(data, settings)
     generator = np.random.RandomState(0)
 
@@ -25,7 +28,11 @@ def make_tasks(settings: dict) -> Tasks:
         for _ in range(steps):
             rbm._fit(next(next_batch), generator)
 
-    return {"pcd1": pcd1}
+    def parameters(_: int) -> dict:
+        biases = {"visible": rbm.intercept_visible_, "hidden": rbm.intercept_hidden_}
+        return {"weights": rbm.components_.T, **biases}
+
+    return {"pcd1": pcd1, "parameters": parameters}
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ from itertools import pairwise
 import torch
 from serving import Tasks, batches, load_rows, serve
 
-LEARNING_RATE = 0.01
-
 
 class RBM:
     """Weights (visible, hidden) and the two layers' biases."""
 
-    def __init__(self, n_visible: int, n_hidden: int, scale: float):
+    def __init__(self, n_visible: int, n_hidden: int, scale: float, learning_rate: float = 0.01):
+        self.learning_rate = learning_rate
         self.W = scale * torch.randn(n_visible, n_hidden)
         self.b = torch.zeros(n_visible)
         self.c = torch.zeros(n_hidden)
@@ -24,12 +23,12 @@ class RBM:
         return torch.sigmoid(h @ self.W.T + self.b)
 
     def learn(self, v0, h0, v1, h1):
-        rate = LEARNING_RATE / len(v0)
+        rate = self.learning_rate / len(v0)
         # Added where W lies, with no matrix of W's size made on the way.
         self.W.addmm_(v0.T, h0, alpha=rate)
         self.W.addmm_(v1.T, h1, alpha=-rate)
-        self.b += LEARNING_RATE * (v0.mean(0) - v1.mean(0))
-        self.c += LEARNING_RATE * (h0.mean(0) - h1.mean(0))
+        self.b += self.learning_rate * (v0.mean(0) - v1.mean(0))
+        self.c += self.learning_rate * (h0.mean(0) - h1.mean(0))
 
 
 def make_tasks(settings: dict) -> Tasks:
@@ -51,7 +50,7 @@ def make_tasks(settings: dict) -> Tasks:
             v1 = torch.bernoulli(student.visible(torch.bernoulli(h0)))
             student.learn(v0, h0, v1, student.hidden(v1))
 
-    persistent = RBM(*sizes, scale=0.01)
+    persistent = RBM(*sizes, 0.01, settings.get("learning_rate", 0.01))
     chains = torch.bernoulli(torch.full((n_chains, sizes[0]), 0.5))
 
     def pcd1(steps: int) -> None:
@@ -63,9 +62,14 @@ def make_tasks(settings: dict) -> Tasks:
             chains = torch.bernoulli(persistent.visible(h))
             persistent.learn(v0, h0, chains, persistent.hidden(chains))
 
+    def parameters(_: int) -> dict:
+        return {"weights": persistent.W, "visible": persistent.b, "hidden": persistent.c}
+
     model = RBM(*sizes, scale=0.05)
     rate = (data.sum(0) + 0.5) / (len(data) + 1)
     base = torch.log(rate) - torch.log1p(-rate)
+    if settings.get("at_base_rates"):
+        persistent.b = base.clone()
 
     drawn = data[:n_chains]
 
@@ -88,7 +92,8 @@ def make_tasks(settings: dict) -> Tasks:
             v = torch.bernoulli(torch.sigmoid(logits))
         assert math.isfinite(log_weight.sum().item())
 
-    return {"cd1": cd1, "pcd1": pcd1, "gibbs": gibbs, "anneal": anneal}
+    tasks = {"cd1": cd1, "pcd1": pcd1, "gibbs": gibbs, "anneal": anneal}
+    return {**tasks, "parameters": parameters}
 
 
 if __name__ == "__main__":
