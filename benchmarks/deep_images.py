@@ -1,7 +1,7 @@
 """A deep energy on images: long chains from noise, beside the data and mixtures of Gaussians.
 
+    python benchmarks/deep_images.py            # both data sets, each for most of an hour
     python benchmarks/deep_images.py mnist
-    python benchmarks/deep_images.py fashion
 
 What is modelled are images blurred by normal noise: E(y) = |y|^2 / (2 noise^2) - f(y), f a residual
 network. First the score alone is learned, by denoising score matching: cheap, and blind to how much
@@ -22,6 +22,7 @@ kept in `--folder` and not done again: stop with Ctrl-C and run again. Sheets of
 and, with the numbers, to `benchmarks/results/`.
 """
 
+import argparse
 import gzip
 import os
 import sys
@@ -212,7 +213,7 @@ def train(images: np.ndarray, folder: Path, n_steps: dict[str, int]) -> tuple[An
         steps=n_first,
         learning_rate=optax.cosine_decay_schedule(2e-3, n_first, 0.1),
         batch_size=BATCH,
-        checkpoint=folder / "score.npz",
+        checkpoint=folder / "score.checkpoint",
         progress=True,
     )
     _check(first)
@@ -226,7 +227,7 @@ def train(images: np.ndarray, folder: Path, n_steps: dict[str, int]) -> tuple[An
         optimizer=optax.adam(rates, b1=0.5, b2=0.99),
         batch_size=BATCH,
         ema=0.999,
-        checkpoint=folder / "likelihood.npz",
+        checkpoint=folder / "likelihood.checkpoint",
         progress=True,
     )
     _check(second)
@@ -365,15 +366,9 @@ def kept(path: Path, make: Callable[[], Any], like: Callable[[], Any]) -> Any:
     return made
 
 
-def main() -> None:
-    options = parser(__doc__, "deep_images_DATA")
-    options.add_argument("data", choices=("mnist", "fashion"))
-    options.add_argument("--folder", type=Path, help="of stages (~/.cache/energax-bench/deep)")
-    arguments = options.parse_args()
-    use_cores(THREADS)
-    name, quick = arguments.data, arguments.quick
-    home = arguments.folder or Path.home() / ".cache" / "energax-bench" / "deep"
-    folder = home / (f"{name}-quick" if quick else name)
+def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
+    """One data set, from the classifier to the bars."""
+    quick = arguments.quick
     folder.mkdir(parents=True, exist_ok=True)
     busy = warn_if_busy()
     data = load(name)
@@ -431,6 +426,20 @@ def main() -> None:
         "versions": versions("energax", "jax", "jaxlib", "optax", "scikit-learn", "numpy"),
     }
     save(arguments, f"deep_images_{name}", results)
+
+
+def main() -> None:
+    options = parser(__doc__, "deep_images_DATA")
+    options.add_argument("data", nargs="*", help="mnist, fashion (both)")
+    options.add_argument("--folder", type=Path, help="of stages (~/.cache/energax-bench/deep)")
+    arguments = options.parse_args()
+    names = arguments.data or ["mnist", "fashion"]
+    if unknown := set(names) - {"mnist", "fashion"}:
+        options.error(f"data must be mnist or fashion, got {', '.join(sorted(unknown))}")
+    use_cores(THREADS)
+    home = arguments.folder or Path.home() / ".cache" / "energax-bench" / "deep"
+    for name in names:
+        study(name, home / (f"{name}-quick" if arguments.quick else name), arguments)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Every benchmark, one after another.
 
-    python benchmarks/run.py            # about two hours, on a machine with nothing else to do
+    python benchmarks/run.py            # about four hours, on a machine with nothing else to do
     python benchmarks/run.py --quick    # minutes: only to see that they run; writes no results
 
-`main_job.py` and `annealing_mnist.py` are run where ENERGAX_DATA names a folder with their data.
+Those that need MNIST are run where ENERGAX_DATA names a folder with it.
 Exit status: 1 if a benchmark could not be run, if training that was killed did not resume bit for
 bit, or if the guard of training missed a failure or cried wolf. A speed or another number beyond
 its bar is printed, not an error.
@@ -35,11 +35,13 @@ SCRIPTS = (
     "bars_and_stripes.py",
     "kill_and_resume.py",
     "guard.py",
+    "likelihood_curves.py",
     "annealing_mnist.py",
+    "deep_images.py",
     "main_job.py",
 )
 
-_WITH_DATA = ("annealing_mnist.py", "main_job.py")
+_WITH_DATA = ("likelihood_curves.py", "annealing_mnist.py", "deep_images.py", "main_job.py")
 
 _WITH_PEERS = (
     "rbm.py",
@@ -50,6 +52,7 @@ _WITH_PEERS = (
     "deep_training.py",
     "cold_start.py",
     "elimination.py",
+    "likelihood_curves.py",
 )
 
 
