@@ -319,15 +319,15 @@ class Outcome:
     message: str = ""
 
 
-def outcome(case: Case, quick: bool) -> Outcome:
+def outcome(case: Case, quick: bool, seed: int) -> Outcome:
     """Run a case; every state that the guard goes back to is caught and measured."""
-    rows, held_out = case.rows(1000, 0), case.rows(1000, 1)
+    rows, held_out, key = case.rows(1000, 2 * seed), case.rows(1000, 2 * seed + 1), ex.key(1 + seed)
     options = {**case.options, "steps": 300 if quick else case.options["steps"]}
     began = time.perf_counter()
     if "refused" in case.causes:
         rows = np.where(np.arange(2000).reshape(1000, 2) == 7, np.nan, rows)
         try:
-            ex.fit(case.energy, rows, case.objective, key=ex.key(1), **options)
+            ex.fit(case.energy, rows, case.objective, key=key, **options)
         except ValueError as error:
             return Outcome(
                 "refused", ["refused"], [0], [], time.perf_counter() - began, message=str(error)
@@ -343,7 +343,7 @@ def outcome(case: Case, quick: bool) -> Outcome:
 
     Progress.back = back
     try:
-        run = ex.fit(case.energy, rows, case.objective, key=ex.key(1), **options)
+        run = ex.fit(case.energy, rows, case.objective, key=key, **options)
     finally:
         Progress.back = real
     seconds = time.perf_counter() - began
@@ -368,6 +368,7 @@ def worse(found: Outcome) -> bool:
 def main() -> int:
     options = parser(__doc__, "guard")
     options.add_argument("--only", help="cases whose name holds this")
+    options.add_argument("--seed", type=int, default=0, help="of rows and chains (0)")
     arguments = options.parse_args()
     use_cores(THREADS)
     chosen = {
@@ -377,7 +378,7 @@ def main() -> int:
     found: dict[str, dict[str, Outcome]] = {kind: {} for kind in chosen}
     for kind, cases in chosen.items():
         for name, case in cases.items():
-            found[kind][name] = result = outcome(case, arguments.quick)
+            found[kind][name] = result = outcome(case, arguments.quick, arguments.seed)
             print(
                 f"{kind}: {name}: {result.status}, {result.causes} {result.seconds:.1f} s",
                 flush=True,
@@ -407,6 +408,7 @@ def main() -> int:
     summary = {
         "versions": versions("energax", "jax", "jaxlib"),
         "threads": THREADS,
+        "seed": arguments.seed,
         "failing": {n: dataclasses.asdict(r) for n, r in failed.items()},
         "healthy": {n: dataclasses.asdict(r) for n, r in sound.items()},
         "bars": judge(
