@@ -2,6 +2,7 @@
 
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -330,6 +331,8 @@ def test_a_calmed_kernel_takes_shorter_steps(name):
     assert float(parts["b"].step_size) == pytest.approx(0.05)
     assert float(ex.ReplicaExchange(kernel).calmed(0.25).kernel.step_size) == pytest.approx(0.05)
     assert parts["a"].calmed(0.25) is parts["a"]
+    for still in (ex.Alternating({"a": ex.Gibbs()}), ex.ReplicaExchange(ex.Gibbs())):
+        assert still.calmed(0.25) is still
 
 
 def test_objectives_are_calmed_through_their_kernel():
@@ -339,6 +342,45 @@ def test_objectives_are_calmed_through_their_kernel():
         table = ex.NeuralEnergy(jnp.sum, ex.Binary(3))  # bits are flipped: no step size either
         assert objective.calmed(table, jnp.asarray(0.5)) is objective
     assert ex.MaximumLikelihood().calmed(bowl(), jnp.asarray(0.5)) == ex.MaximumLikelihood()
+    half = jnp.asarray(0.5)
+    for kernel, size in ((None, 0.5), (WALK(0.4), 0.4)):
+        pairs = ex.UnbiasedContrastiveDivergence(kernel=kernel).calmed(bowl(), half)
+        assert float(pairs.kernel.step_size) == pytest.approx(size / 2)
+    for kernel, size in ((None, 0.5), (ex.ReplicaExchange(WALK(0.4), n_replicas=3), 0.4)):
+        ladders = ex.TemperedContrastiveDivergence(kernel=kernel).calmed(bowl(), half)
+        assert float(ladders.kernel.kernel.step_size) == pytest.approx(size / 2)
+    for still in (ex.UnbiasedContrastiveDivergence(), ex.TemperedContrastiveDivergence()):
+        assert still.calmed(rbm(), half) is still
+        assert still.calmed(ex.NeuralEnergy(jnp.sum, ex.Binary(3)), half) is still
+    joint = ex.NeuralEnergy(
+        lambda s: -(s["x"] ** 2) * (1 + s["y"]), ex.Joint(x=ex.Real(), y=ex.Binary())
+    )
+    chains = ex.PersistentContrastiveDivergence(kernel=WALK(0.4))
+    classifier = ex.JointClassifier("y", chains).calmed(joint, half)
+    assert float(classifier.generative.kernel.step_size) == pytest.approx(0.2)
+    still = ex.JointClassifier("hidden", ex.PersistentContrastiveDivergence())
+    assert still.calmed(rbm().joint, half) is still
+
+
+def test_a_ladder_tuned_on_each_rung_is_calmed_on_each():
+    ladder = ex.ReplicaExchange(WALK(1.0), n_replicas=3)
+    sizes = jnp.asarray([4.0, 2.0, 1.0])
+    settings = eqx.tree_at(lambda k: k.step_size, ladder.kernel, sizes)
+    tuned = eqx.tree_at(lambda k: k.settings, ladder, settings, is_leaf=lambda node: node is None)
+    assert jnp.allclose(tuned.calmed(0.5).settings.step_size, sizes / 2)
+
+
+def test_ladders_that_are_stuck_get_shorter_steps_on_the_rungs_they_have():
+    wide = ex.ReplicaExchange(WALK(1e3), n_replicas=3)
+    objective = ex.TemperedContrastiveDivergence(5, 20, kernel=wide)
+    run, found = causes(bowl(), PLANE, objective, steps=200)
+    assert run.ok
+    assert set(found) == {"stuck"}
+    assert float(run.state.calm) < 0.2
+    assert run.history[-1]["acceptance"] > 0.01
+    kernel = run.state.objective.kernel
+    assert float(kernel.kernel.step_size) == 1e3  # it is the calm that is kept, not what it made
+    assert not jnp.allclose(kernel.betas, wide.betas)
 
 
 def test_the_spread_of_chains_is_held_against_that_of_the_rows():

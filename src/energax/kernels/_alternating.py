@@ -136,7 +136,10 @@ class Alternating(AbstractStepwiseTunableKernel):
                 raise ValueError(f"part {name!r}: {error}") from None
 
     def calmed(self, factor: ArrayLike) -> "Alternating":
-        return Alternating({name: kernel.calmed(factor) for name, kernel in self.kernels.items()})
+        calmer = {name: kernel.calmed(factor) for name, kernel in self.kernels.items()}
+        if all(calmer[name] is kernel for name, kernel in self.kernels.items()):
+            return self
+        return Alternating(calmer)
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> AlternatingState:
         keys = jax.random.split(key, len(self.kernels))

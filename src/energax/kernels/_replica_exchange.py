@@ -118,7 +118,18 @@ class ReplicaExchange(AbstractTunableKernel):
             ) from None
 
     def calmed(self, factor: ArrayLike) -> "ReplicaExchange":
-        return eqx.tree_at(lambda k: k.kernel, self, self.kernel.calmed(factor))
+        calmer, settings = self.kernel.calmed(factor), self.settings
+        if calmer is self.kernel:
+            return self
+        if settings is None:
+            return eqx.tree_at(lambda k: k.kernel, self, calmer)
+        set_apart = jax.tree.map(lambda n: n is not None, settings, is_leaf=lambda n: n is None)
+
+        def on_rung(numbers: Any) -> Any:
+            return eqx.filter(eqx.combine(numbers, self.kernel).calmed(factor), set_apart)
+
+        each = jax.vmap(on_rung)(settings)
+        return eqx.tree_at(lambda k: (k.kernel, k.settings), self, (calmer, each))
 
     def init(self, energy: AbstractEnergy, x: State, key: Key[Array, ""]) -> ReplicaExchangeState:
         return self._rungs.start(energy, x, key)

@@ -10,7 +10,12 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.kernels import AbstractKernel, RandomWalkMetropolis, step_chains
+from energax.kernels import (
+    AbstractKernel,
+    RandomWalkMetropolis,
+    ReplicaExchange,
+    step_chains,
+)
 from energax.sampling import default_kernel
 from energax.spaces import State, float_dtype
 
@@ -68,7 +73,8 @@ def calmed(
 ) -> Any:
     """An objective whose field `kernel` takes steps `factor` times as long."""
     kernel = default(energy) if objective.kernel is None else objective.kernel
-    if energy.space.is_discrete and isinstance(kernel, RandomWalkMetropolis):
+    moves = kernel.kernel if isinstance(kernel, ReplicaExchange) else kernel
+    if energy.space.is_discrete and isinstance(moves, RandomWalkMetropolis):
         return objective  # whose steps have no size there
     shorter = kernel.calmed(factor)
     if shorter is kernel:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, Marginal
 from energax.objectives._base import AbstractObjective, Step
@@ -101,6 +102,12 @@ class JointClassifier(AbstractObjective):
         if "accuracy" in first.measures:
             measures["accuracy"] = first.measures["accuracy"]
         return Step(gradient, second.state, measures)
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        calmer = self.generative.calmed(self._marginal(energy), factor)
+        if calmer is self.generative:
+            return self
+        return eqx.tree_at(lambda o: o.generative, self, calmer)
 
     def complaint(self, measures: dict[str, float]) -> str:
         return self.generative.complaint(measures)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels import (
@@ -19,7 +19,7 @@ from energax.kernels import (
 from energax.kernels._ladder import FEWEST_SWAPS
 from energax.objectives._base import AbstractObjective, Step, contrast, count_field
 from energax.objectives._centring import centre, check_centring, first_offsets
-from energax.objectives._chains import advance
+from energax.objectives._chains import advance, calmed
 from energax.partition import base_rates
 from energax.sampling import default_kernel
 from energax.spaces import State
@@ -108,9 +108,9 @@ class TemperedContrastiveDivergence(AbstractObjective):
     def gradient(
         self, energy: AbstractEnergy, batch: State, state: TemperedState, *, key: Key[Array, ""]
     ) -> Step:
-        kernel = state.kernel
-        chains = refresh_chains(energy, kernel, state.chains)
-        chains, moves = advance(energy, kernel, chains, self.n_steps, key)
+        kernel, moving = state.kernel, self._moving(state.kernel)
+        chains = refresh_chains(energy, moving, state.chains)
+        chains, moves = advance(energy, moving, chains, self.n_steps, key)
         gradient, measures = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state.offsets)
         swaps = {
@@ -119,9 +119,12 @@ class TemperedContrastiveDivergence(AbstractObjective):
         }
         if kernel.adapt:
             kernel, chains = _on_better_rungs(energy, kernel, chains)
-        return Step(
-            gradient, TemperedState(chains, kernel, offsets), {**measures, **moves, **swaps}
-        )
+        measures = {**measures, **moves, **swaps}
+        return Step(gradient, TemperedState(chains, kernel, offsets), measures)
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        # Moves that have a step size need no base to move on powers of the energy.
+        return calmed(energy, self, factor, lambda e: ReplicaExchange(default_kernel(e)))
 
     def chains(self, state: TemperedState) -> State:
         return state.chains.x
@@ -139,6 +142,12 @@ class TemperedContrastiveDivergence(AbstractObjective):
                 " take more steps, or more replicas"
             )
         return ""
+
+    def _moving(self, rungs: ReplicaExchange) -> ReplicaExchange:
+        """The moves, whose steps may have been calmed since `init`, on the rungs of the state."""
+        if self.kernel is None:
+            return rungs
+        return eqx.tree_at(lambda k: k.betas, self.kernel, rungs.betas)
 
     def _ladder(self, energy: AbstractEnergy, rows: State) -> ReplicaExchange:
         inner = default_kernel(energy)

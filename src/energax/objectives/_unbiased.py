@@ -11,6 +11,7 @@ from energax.energies import AbstractEnergy, AbstractTractable
 from energax.kernels import AbstractKernel, ReplicaExchange, check_coupled, start_chains
 from energax.objectives._base import AbstractObjective, Step, count_field, value_and_gradient
 from energax.objectives._centring import centre, check_centring, first_offsets
+from energax.objectives._chains import calmed
 from energax.random import LARGEST_COUNT, as_count
 from energax.sampling._meeting import Plan, check_base, meet, meeting_kernel
 from energax.spaces import State, float_dtype
@@ -125,6 +126,9 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
             "not_met": jnp.mean(~meetings.met, dtype=dtype),
         }
         return Step(gradient, offsets, measures)
+
+    def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
+        return calmed(energy, self, factor, meeting_kernel)
 
     def complaint(self, measures: dict[str, float]) -> str:
         share = measures.get("not_met", 0.0)
