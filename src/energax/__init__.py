@@ -107,7 +107,10 @@ from energax.spaces import Count as Count
 from energax.spaces import Joint as Joint
 from energax.spaces import Real as Real
 from energax.spaces import Spin as Spin
+from energax.training import AbstractLog as AbstractLog
 from energax.training import Fitted as Fitted
+from energax.training import JSONLog as JSONLog
+from energax.training import TensorBoardLog as TensorBoardLog
 from energax.training import fit as fit
 
 try:

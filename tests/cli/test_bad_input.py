@@ -252,6 +252,9 @@ BAD = {
     "unclear which labels": (f"fit labelled.npz {SMALL}", "label_column"),
     "labels of no column": (f"fit ragged.csv --label-column 7 {SMALL}", "label_column=7"),
     # options of fit
+    "a log in no folder": (f"fit rows.npy --log no/run.jsonl {SMALL}", "log", "no folder no"),
+    "a log that is data": (f"fit rows.npy --log rows.npy {SMALL}", "log", "rows.npy"),
+    "likelihoods at no step": (f"fit rows.npy --likelihood-every 0 {SMALL}", "--likelihood-every"),
     "no hidden units": ("fit rows.npy --hidden 0 --out new.energax", "--hidden", "got 0"),
     "negative hidden units": ("fit rows.npy --hidden -1 --out new.energax", "--hidden", "-1"),
     "hidden units beyond memory": (

@@ -245,9 +245,21 @@ def test_divergence_is_exit_code_1_and_the_last_good_model(fresh, capsys):
     assert io.read_metadata(MODEL)["status"] == "diverged"
 
 
+def test_fit_writes_its_history_and_likelihoods_on_the_way(fresh, capsys):
+    log = Path("run.jsonl")
+    ended = call(capsys, *FIT, "--log", log, "--likelihood-every", 10, "--json")
+    assert ended.code == 0
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert rows == io.read_metadata(MODEL)["history"]
+    assert any("log_likelihood" in row for row in rows)
+    assert io.read_metadata(MODEL)["settings"]["likelihood_every"] == 10
+    assert "log" not in io.read_metadata(MODEL)["settings"]  # it is no part of the model
+
+
 def test_options_of_fit_reach_the_training(fresh, asked, capsys):
     words = "--objective pcd --gibbs-steps 4 --chains 17 --no-centred --momentum 0.3"
     words += " --weight-decay 0.02 --learning-rate 0.2 --epochs 10 --batch-size 9 --hidden 5"
+    words += " --log history --likelihood-every 7"
     assert call(capsys, "fit", "rows.npy", *words.split(), "--out", "m.energax").code == 0
     (options,) = asked
     assert options["objective"] == ex.PersistentContrastiveDivergence(4, 17, centred=False)
@@ -255,6 +267,8 @@ def test_options_of_fit_reach_the_training(fresh, asked, capsys):
     assert options["weight_decay"] == 0.02
     assert options["batch_size"] == 9
     assert options["steps"] == 40
+    assert options["log"] == Path("history")
+    assert options["likelihood_every"] == 7
     assert options["checkpoint"] == Path("m.energax.checkpoint")
     assert options["resume"] is True
     assert options["progress"] is False  # not a terminal

@@ -91,6 +91,17 @@ def test_learning_curves_leave_gaps_where_numbers_are_not_finite():
     np.testing.assert_array_equal(drawn, [1.0, np.nan, np.nan, 2.0])
 
 
+def test_learning_curves_join_measures_that_only_some_rows_have():
+    rows = [{"step": i, "loss": 1.0} for i in range(20)]
+    for i, value in ((4, -3.0), (14, -2.0)):
+        rows[i] |= {"log_likelihood": value, "log_likelihood_low": -np.inf}
+    axes = learning_curves(rows).axes[1]
+    assert axes.get_title(loc="left") == "Held-out log-likelihood, and its interval"
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), [4, 14])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [-3.0, -2.0])
+    assert labels(axes) == ["value", "lower end"]
+
+
 def test_learning_curves_on_a_narrow_page_stand_one_above_the_other():
     figure = learning_curves(HISTORY, width=3.5)
     lefts = {round(axes.get_subplotspec().colspan.start) for axes in figure.axes}

@@ -121,6 +121,17 @@ BAD = {
     "a folder for a checkpoint": ({"checkpoint": "."}, "checkpoint must be a file, . is a folder"),
     "a checkpoint in no folder": ({"checkpoint": "no/x"}, "there is no folder no"),
     "a checkpoint in a file": ({"checkpoint": "file/x"}, "there is no folder file"),
+    "a log in no folder": ({"log": "no/x.jsonl"}, "log cannot be written: there is no folder no"),
+    "a log in a file": ({"log": "file/x"}, "log cannot be written: there is no folder file"),
+    "a file for TensorBoard": ({"log": "file"}, "file is a file"),
+    "another kind of log": ({"log": "run.txt"}, "a file that ends in .jsonl or a folder"),
+    "a number for a log": ({"log": 3}, "log must be a path, a log such as ex.JSONLog"),
+    "a bad log among good ones": ({"log": ["a.jsonl", True]}, "log must be a path"),
+    "likelihoods of nothing": ({"likelihood_every": 4}, "likelihood_every needs validation rows"),
+    "likelihoods at no step": (
+        {"likelihood_every": 0, "validation": BARS},
+        "likelihood_every must be an integer of at least 1",
+    ),
     "a number for a checkpoint": ({"checkpoint": 3}, "checkpoint must be a path, got int"),
 }
 

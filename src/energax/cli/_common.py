@@ -1,7 +1,6 @@
 """What the commands share: options, reading rows, checking outputs, printing."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import energax as ex
 from energax.cli._rows import Reading
 from energax.energies import AbstractEnergy
 from energax.io import read_metadata
+from energax.io._plain import plain
 from energax.spaces import Joint
 
 console = Console(stderr=True, highlight=False)
@@ -247,29 +247,13 @@ def check_seed(seed: int) -> None:
 
 def show_json(record: dict[str, Any]) -> None:
     """One JSON object on standard output; infinities as null."""
-    json.dump(_plain(record), sys.stdout, indent=2, allow_nan=False)
+    json.dump(plain(record), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def as_json_text(record: dict[str, Any]) -> str:
     """One JSON object on one line; infinities as null."""
-    return json.dumps(_plain(record), allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Path):
-        return str(value)
-    return value
+    return json.dumps(plain(record), allow_nan=False)
 
 
 def log_z_record(z: ex.LogPartition) -> dict[str, Any]:

@@ -91,6 +91,19 @@ def fit(
     retries: Annotated[
         int, typer.Option(help="How often a run that fails may go back and try again, slower.")
     ] = 3,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the history while it is made: a .jsonl file, or a folder for TensorBoard."
+        ),
+    ] = None,
+    likelihood_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps after which the test rows' log-likelihood is found, on the way; where log Z"
+            " is not exact it takes minutes each time."
+        ),
+    ] = None,
     centred: Annotated[
         bool, typer.Option(help="Take gradients about the units' means (pcd and cd).")
     ] = True,
@@ -133,6 +146,8 @@ def fit(
     check_output(path, overwrite=overwrite or (resume and checkpoint.exists()))
     check_not_input(path, data)
     check_at_least(1, hidden=hidden, gibbs_steps=gibbs_steps, chains=chains, batch_size=batch_size)
+    if likelihood_every is not None:
+        check_at_least(1, likelihood_every=likelihood_every)
     if gibbs_steps > _MOST_GIBBS_STEPS:
         raise ValueError(f"--gibbs-steps must be at most {_MOST_GIBBS_STEPS}, got {gibbs_steps}")
     check_epochs(epochs)
@@ -172,6 +187,8 @@ def fit(
         steps=steps,
         batch_size=batch_size,
         validation=test,
+        log=log,
+        likelihood_every=likelihood_every,
         checkpoint=checkpoint,
         resume=resume,
         progress=not quiet and console.is_terminal,
@@ -192,6 +209,7 @@ def fit(
         "clip": clip,
         "ema": ema,
         "retries": retries,
+        "likelihood_every": likelihood_every,
         "centred": centred,
         "test_fraction": test_fraction,
         **vars(reading),

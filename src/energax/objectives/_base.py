@@ -4,7 +4,7 @@ import abc
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,6 +27,8 @@ class Step(eqx.Module):
     """The objective's own state for the next step: chains, running means."""
     measures: dict[str, Float[Array, ""]]
     """What to log; always the same names."""
+    chain_energies: Float[Array, " chains"] | None = None
+    """E of each chain that lives on from step to step; `None` if there are none."""
 
 
 class AbstractObjective(eqx.Module):
@@ -109,11 +111,20 @@ def value_and_gradient(
     return jax.value_and_grad(lambda p: function(eqx.combine(p, rest)), has_aux=has_aux)(parameters)
 
 
+class Contrast(NamedTuple):
+    """What rows of data and states of the model say together."""
+
+    gradient: Any
+    measures: dict[str, Float[Array, ""]]
+    """Both means of E, the lowest of the model's states, and how far energies spread about each
+    mean (standard deviations)."""
+    model_energies: Float[Array, " chains"]
+
+
 def contrast(
     energy: AbstractEnergy, data: State, model: State, *, penalty: float = 0.0
-) -> tuple[Any, dict[str, Array]]:
-    """The gradient of mean E(data) - mean E(model), the states held; both means, the lowest E of
-    the model's states, and how far energies spread about each mean (standard deviations).
+) -> Contrast:
+    """The gradient of mean E(data) - mean E(model), the states held.
 
     With model states drawn from p this is, on average, the gradient of the mean negative
     log-likelihood. With a `penalty` that times mean E(data)^2 + mean E(model)^2 is added to what
@@ -138,4 +149,4 @@ def contrast(
     }
     if low.size > 1 and high.size > 1:
         measures |= {"spread_data": jnp.std(low), "spread_model": jnp.std(high)}
-    return gradient, measures
+    return Contrast(gradient, measures, high)

@@ -96,7 +96,9 @@ class CombinedObjective(AbstractObjective):
             for name, value in step.measures.items():
                 measures[f"{name}_{i}" if name in measures else name] = value
         gradient = jax.tree.map(total, *(step.gradient for step in steps))
-        return Step(gradient, tuple(step.state for step in steps), measures)
+        found = (step.chain_energies for step in steps)
+        energies = next((each for each in found if each is not None), None)
+        return Step(gradient, tuple(step.state for step in steps), measures, energies)
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
         calm = tuple(each.calmed(energy, factor) for each in self.objectives)

@@ -49,7 +49,7 @@ class ContrastiveDivergence(AbstractObjective):
         key_init, key_walk = jax.random.split(key)
         chains = start_chains(energy, kernel, batch, key_init)
         chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
-        gradient, measures = contrast(energy, batch, chains.x)
+        gradient, measures, _ = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state)
         return Step(gradient, offsets, {**measures, **moves})
 

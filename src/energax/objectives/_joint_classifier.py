@@ -101,7 +101,7 @@ class JointClassifier(AbstractObjective):
         measures = {**second.measures, "conditional_loss": first.measures["loss"]}
         if "accuracy" in first.measures:
             measures["accuracy"] = first.measures["accuracy"]
-        return Step(gradient, second.state, measures)
+        return Step(gradient, second.state, measures, second.chain_energies)
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
         calmer = self.generative.calmed(self._marginal(energy), factor)

@@ -42,7 +42,7 @@ class MonteCarloMaximumLikelihood(AbstractObjective):
         x = jax.vmap(energy.space.draw)(jax.random.split(key_draw, self.n_samples))
         chains = start_chains(energy, kernel, x, key_init)
         chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
-        gradient, measures = contrast(energy, batch, chains.x)
+        gradient, measures, _ = contrast(energy, batch, chains.x)
         return Step(gradient, None, {**measures, **moves})
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:

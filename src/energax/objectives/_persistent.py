@@ -69,10 +69,10 @@ class PersistentContrastiveDivergence(AbstractObjective):
         # The energy has changed since the chains last moved.
         chains = refresh_chains(energy, kernel, state.chains)
         chains, moves = advance(energy, kernel, chains, self.n_steps, key)
-        gradient, measures = contrast(energy, batch, chains.x)
+        gradient, measures, energies = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state.offsets)
         measures = {**measures, **moves}
-        return Step(gradient, PersistentState(chains, offsets), measures)
+        return Step(gradient, PersistentState(chains, offsets), measures, energies)
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
         return calmed(energy, self, factor)

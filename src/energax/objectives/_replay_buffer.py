@@ -122,7 +122,7 @@ class ReplayBuffer(AbstractObjective):
         chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
         if self.data_noise:
             batch = self._blurred(energy, batch, key_noise)
-        gradient, measures = contrast(energy, batch, chains.x, penalty=self.energy_penalty)
+        gradient, measures, _ = contrast(energy, batch, chains.x, penalty=self.energy_penalty)
         new = BufferState(
             jax.tree.map(
                 lambda all, new: all.at[slots].set(new, unique_indices=True), state.x, chains.x

@@ -111,7 +111,7 @@ class TemperedContrastiveDivergence(AbstractObjective):
         kernel, moving = state.kernel, self._moving(state.kernel)
         chains = refresh_chains(energy, moving, state.chains)
         chains, moves = advance(energy, moving, chains, self.n_steps, key)
-        gradient, measures = contrast(energy, batch, chains.x)
+        gradient, measures, energies = contrast(energy, batch, chains.x)
         gradient, offsets = centre(energy, gradient, batch, state.offsets)
         swaps = {
             "swap_rate": 1 - jnp.max(jnp.mean(chains.swaps.rejection, 0)),
@@ -120,7 +120,7 @@ class TemperedContrastiveDivergence(AbstractObjective):
         if kernel.adapt:
             kernel, chains = _on_better_rungs(energy, kernel, chains)
         measures = {**measures, **moves, **swaps}
-        return Step(gradient, TemperedState(chains, kernel, offsets), measures)
+        return Step(gradient, TemperedState(chains, kernel, offsets), measures, energies)
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:
         # Moves that have a step size need no base to move on powers of the energy.

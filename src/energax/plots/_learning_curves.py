@@ -40,6 +40,16 @@ _PANELS = (
     _Panel("Energy gap, data less model's chains", "nats", (("energy_gap", ""),), zero=True),
     _Panel("Validation gap, held-out less seen rows", "nats", (("validation_gap", ""),), zero=True),
     _Panel(
+        "Held-out log-likelihood, and its interval",
+        "nats",
+        (
+            ("log_likelihood", "value"),
+            ("log_likelihood_low", "lower end"),
+            ("log_likelihood_high", "upper end"),
+        ),
+    ),
+    _Panel("Held-out pseudo-likelihood", "nats", (("validation_pseudo_likelihood", ""),)),
+    _Panel(
         "Spread of energies",
         "nats",
         (("spread_data", "data"), ("spread_model", "model's chains")),
@@ -52,6 +62,8 @@ _PANELS = (
     _Panel("Acceptance", "probability", (("acceptance", ""),)),
     _Panel("Chains that do not move", "share", (("dead_chains", ""),)),
     _Panel("Variance of chains over the data's", "ratio", (("chain_spread", ""),), log=True),
+    _Panel("R-hat of the chains' energies between rows", "ratio", (("chain_rhat", ""),), log=True),
+    _Panel("Effective draws of the chains between rows", "draws", (("chain_ess", ""),), log=True),
 )
 _NOT_MEASURES = ("step", "epoch", "seconds")
 
@@ -98,22 +110,23 @@ def _draw(ax: Any, panel: _Panel, steps: np.ndarray, history: Sequence[Mapping[s
 
     alone = {"energy_gap": GREEN, "validation_gap": VERMILLION, "gradient_norm": ORANGE}
     colours = (BLUE, VERMILLION, GREEN)
-    marker = "o" if len(steps) < 12 else ""
     everything = []
     if panel.zero:
         ax.axhline(0.0, color=FAINT, linewidth=0.9)
     for (name, label), colour in zip(panel.lines, colours, strict=False):
         if not _tells(history, name):
             continue
-        values = _values(history, name)
+        # A measure that only some rows have is a line from one of them to the next.
+        there = [i for i, row in enumerate(history) if name in row]
+        values = _values(history, name)[there]
         everything.append(values[np.isfinite(values)])
         ax.plot(
-            steps,
+            steps[there],
             np.where(np.isfinite(values), values, np.nan),
             color=alone.get(name, colour),
             linestyle="-" if colour == BLUE else (0, (4, 1.5)),
             linewidth=1.3,
-            marker=marker,
+            marker="o" if len(there) < 12 else "",
             markersize=3,
             label=label,
         )

@@ -3,8 +3,12 @@
 from types import TracebackType
 from typing import Any
 
-_SHOWN = ("loss", "energy_gap", "moment_error", "score_matching")
-"""Measures of which the first there is stands beside the bar."""
+_SHOWN = (
+    ("loss", "energy_gap", "moment_error", "score_matching"),
+    ("log_likelihood", "validation_pseudo_likelihood"),
+    ("chain_rhat",),
+)
+"""Measures of which the first there is of each group stands beside the bar."""
 
 
 class Bar:
@@ -15,6 +19,7 @@ class Bar:
     ):
         self._progress: Any = _progress(title) if show else None
         self._unit = unit
+        self._known: dict[str, float | int] = {}
         if show:
             self._task = self._progress.add_task(
                 title, total=total, completed=done, rate="", measure=""
@@ -34,12 +39,14 @@ class Bar:
         if self._progress is not None:
             self._progress.stop()
 
-    def update(self, done: int, measures: dict[str, float], rate: float) -> None:
-        """Show the state after a chunk. `rate` is how much was done a second."""
+    def update(self, done: int, measures: dict[str, float | int], rate: float) -> None:
+        """Show the state after a chunk: what was measured, or last measured. `rate` is how much
+        was done a second."""
         if self._progress is None:
             return
-        name = next((n for n in _SHOWN if n in measures), None)
-        measure = "" if name is None else f"{name} {measures[name]:.4g}"
+        self._known = {**self._known, **measures} if measures else {}
+        first = [next((n for n in group if n in self._known), None) for group in _SHOWN]
+        measure = ", ".join(f"{n} {self._known[n]:.4g}" for n in first if n is not None)
         self._progress.update(
             self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s", measure=measure
         )

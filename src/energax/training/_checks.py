@@ -3,12 +3,15 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
 from energax.spaces import State
+from energax.training._held_out import LogLikelihoods, PseudoLikelihoods, most_pairs
 from energax.training._settings import is_number
 from energax.training._streamed import StreamedRows, as_streams
 
@@ -17,6 +20,9 @@ _EXPLODED = 1000.0
 
 _VALIDATION_ROWS = 2000
 """Rows of either side that the validation gap is taken over."""
+
+_LIKELIHOOD_ROWS = 10_000
+"""Validation rows whose likelihood is found, and rows that tell the base log Z is annealed from."""
 
 
 class Checks:
@@ -29,8 +35,14 @@ class Checks:
         rows: Any,
         validation: Any,
         energy_limit: float | int | None,
+        likelihood_every: int | None,
+        key: Key[Array, ""],
     ):
         self.energy_limit, self._pair = np.inf, None
+        self._pseudo: PseudoLikelihoods | None = None
+        self._likelihoods: LogLikelihoods | None = None
+        if likelihood_every is not None and validation is None:
+            raise ValueError("likelihood_every needs validation rows, whose likelihood it is")
         if energy_limit is not None and not (is_number(energy_limit) and energy_limit > 0):
             raise ValueError(f"energy_limit must be positive, got {energy_limit!r}")
         if not objective.learns_from_rows:
@@ -51,14 +63,38 @@ class Checks:
             _finite_energies(energy, held_out, "validation")
             n = min(_VALIDATION_ROWS, _count(held_out), _count(rows))
             self._pair = _spread(held_out, n)[1], _spread(rows, n)[1]
+            # Of the run's key, whose other uses fold in numbers that are smaller.
+            key_sites, key_z = jax.random.split(jax.random.fold_in(key, jnp.uint32(2**32 - 1)))
+            pairs = most_pairs(energy.space)
+            if pairs:
+                _, some = _spread(held_out, min(pairs, _VALIDATION_ROWS))
+                self._pseudo = PseudoLikelihoods(energy, some, key=key_sites)
+            if likelihood_every is not None:
+                _, many = _spread(held_out, _LIKELIHOOD_ROWS)
+                _, base_rows = _spread(rows, _LIKELIHOOD_ROWS)
+                self._likelihoods = LogLikelihoods(
+                    energy, base_rows, many, likelihood_every, key=key_z
+                )
 
     def measures(self, energy: AbstractEnergy) -> dict[str, float]:
-        """The validation gap, if there are validation rows."""
+        """The validation gap and pseudo-likelihood, if there are validation rows."""
         if self._pair is None:
             return {}
         held_out, seen = self._pair
         gap = energies_of(energy, held_out).mean() - energies_of(energy, seen).mean()
-        return {"validation_gap": float(gap)}
+        found = {"validation_gap": float(gap)}
+        if self._pseudo is not None:
+            found["validation_pseudo_likelihood"] = self._pseudo.of(energy)
+        return found
+
+    def likelihood_due(self, before: int, step: int) -> bool:
+        """Whether held-out likelihoods are to be found after a chunk."""
+        return self._likelihoods is not None and self._likelihoods.is_due(before, step)
+
+    def likelihood(self, energy: AbstractEnergy, step: int) -> dict[str, float]:
+        """The mean log-likelihood of validation rows and its interval."""
+        assert self._likelihoods is not None
+        return self._likelihoods.of(energy, step)
 
 
 def _count(rows: State | StreamedRows) -> int:

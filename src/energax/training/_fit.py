@@ -19,6 +19,7 @@ from energax.training._checkpoint import check_path, fingerprint, read_checkpoin
 from energax.training._checks import Checks
 from energax.training._feed import InMemory, Streamed
 from energax.training._fitted import Fitted
+from energax.training._logs import as_logs
 from energax.training._loop import Ended, Plan, run
 from energax.training._progress import Progress
 from energax.training._settings import (
@@ -51,6 +52,8 @@ def fit(
     batch_size: int = 100,
     validation: Any = None,
     log_every: int = 100,
+    log: Any = None,
+    likelihood_every: int | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float | int = 30.0,
     resume: bool = True,
@@ -89,6 +92,15 @@ def fit(
       in an order of their own, those that fill no step left out.
     - `validation`: held-out rows; logs `validation_gap`, their mean energy less that of as many
       training rows, which grows as a model overfits.
+      Of entries that have a few values each also `validation_pseudo_likelihood`, their mean log
+      pseudo-likelihood in nats, from some 4,000 values of entries, the same every time.
+    - `log_every`: steps a row of the history.
+    - `log`: where rows go while the run lives: a path ending in `.jsonl` (`ex.JSONLog`), a folder
+      for TensorBoard (`ex.TensorBoardLog`), a log of your own, or a list of these.
+    - `likelihood_every`: steps, rounded up to whole rows, after which the mean `log_likelihood` of
+      at most 10,000 validation rows is found, with log Z exact where that is affordable and by a
+      bracket elsewhere, which takes minutes; `log_likelihood_low` and `log_likelihood_high` are
+      the ends of its interval, alone where log Z is not trusted. `seconds` do not count this time.
     - `checkpoint`: a file, written every `checkpoint_seconds` and at the end.
     - `resume`: go on from `checkpoint` if it is there. It knows the data by their bytes; streams
       by shape, dtype, the sizes of their files and the bytes of at most 10,000 rows.
@@ -136,9 +148,11 @@ def fit(
     if not is_number(checkpoint_seconds) or not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds!r}")
     path = None if checkpoint is None else check_path(checkpoint)
-    checks = Checks(energy, objective, known_rows, validation, energy_limit)
-
+    logs = as_logs(log)
     key_objective, key_order, key_steps = jax.random.split(key, 3)
+    checks = Checks(
+        energy, objective, known_rows, validation, energy_limit, likelihood_every, key_steps
+    )
     parameters = eqx.filter(energy, trainable(energy))
     if not jax.tree.leaves(parameters):
         raise ValueError("nothing to train: every parameter is frozen or fixed")
@@ -170,6 +184,8 @@ def fit(
             ema=recipe.ema,
             augment=None if augment is None else getattr(augment, "__qualname__", str(augment)),
         )
+        if likelihood_every is not None:
+            settings["likelihood_every"] = str(likelihood_every)
     if path is not None and resume and path.exists():
         start = read_checkpoint(path, start, settings)
         if start.done > total:
@@ -197,6 +213,7 @@ def fit(
         float(checkpoint_seconds),
         settings,
         progress,
+        logs,
     )
     return _fitted(objective, run(plan, start))
 

@@ -15,6 +15,7 @@ from energax.training._checkpoint import write_checkpoint
 from energax.training._checks import Checks
 from energax.training._feed import AbstractFeed
 from energax.training._guard import Limits, broken, judged, patience
+from energax.training._logs import Logs
 from energax.training._progress import Progress, Row, advice
 from energax.training._step import Chunk, Order, Recipe, TrainingState, run_chunk
 
@@ -40,6 +41,7 @@ class Plan:
     run: dict[str, str]
     """What a checkpoint must say of itself."""
     show: bool
+    logs: Logs
 
     @property
     def per_epoch(self) -> int:
@@ -72,7 +74,8 @@ def run(plan: Plan, progress: Progress) -> Ended:
             write_checkpoint(plan.path, progress, plan.run)
             saved_at, saved = time.monotonic(), progress
 
-    with Bar(plan.total, first_step, show=plan.show) as bar:
+    with plan.logs, Bar(plan.total, first_step, show=plan.show) as bar:
+        plan.logs.start(progress)
         try:
             while progress.done < plan.total:
                 done = progress.done
@@ -93,6 +96,7 @@ def run(plan: Plan, progress: Progress) -> Ended:
                     again = sum(alarm["again"] for alarm in progress.alarms) < plan.retries
                     can_calm = _can_calm(plan, progress)
                     progress = progress.back(finding, chunk.state, again=again, can_calm=can_calm)
+                    plan.logs.follow(progress)
                     bar.update(progress.done, {}, 0.0)
                     if not again:
                         status, message = "diverged", _diagnosis(progress)
@@ -102,16 +106,23 @@ def run(plan: Plan, progress: Progress) -> Ended:
                 row: Row = {"step": done + n_steps, "epoch": (done + n_steps) / plan.per_epoch}
                 row |= {"seconds": elapsed + time.monotonic() - began, **measures}
                 row |= plan.checks.measures(chunk.state.energy)
+                if plan.checks.likelihood_due(done, done + n_steps):
+                    bar.say("finding log Z")
+                    paused = time.monotonic()
+                    row |= plan.checks.likelihood(chunk.state.energy, done + n_steps)
+                    began += time.monotonic() - paused  # which is no time of training
                 progress.history.append(row)
                 progress = progress.after(chunk.state, memory, probation)
+                plan.logs.follow(progress)
                 rate = (progress.done - first_step) / max(time.monotonic() - began, 1e-9)
-                bar.update(progress.done, measures, rate)
+                bar.update(progress.done, row, rate)
                 if time.monotonic() - saved_at >= plan.checkpoint_seconds:
                     save()
         except KeyboardInterrupt:
             status, message = "interrupted", _interrupted(plan, progress)
             if progress.history and progress.history[-1]["step"] > progress.done:
                 progress.history.pop()  # Ctrl-C came between the row and its state
+            plan.logs.start(progress)  # a row may have been told in part
         except ValueError:  # a row that cannot be read or learnt from
             if progress.done > first_step:
                 save()
@@ -157,6 +168,8 @@ def _measures(plan: Plan, chunk: Chunk) -> dict[str, float]:
         measures["gradient_signal"] = signal
     if chunk.chain_spread is not None:
         measures["chain_spread"] = float(chunk.chain_spread)
+    mixing = {name: float(value) for name, value in chunk.mixing.items()}
+    measures |= {name: value for name, value in mixing.items() if math.isfinite(value)}
     return measures
 
 

@@ -14,6 +14,7 @@ from energax.energies import AbstractEnergy, trainable
 from energax.exact import sum_of_squares
 from energax.objectives import AbstractObjective, Step
 from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
+from energax.training._mixing import Mixing
 from energax.training._watch import Watch, spread_of_chains
 
 
@@ -79,6 +80,14 @@ def epoch_order(key: Key[Array, ""], epoch: Any, n_rows: int) -> Int[Array, " ro
     return jax.random.permutation(jax.random.fold_in(key, epoch), n_rows).astype(jnp.int32)
 
 
+class Seen(eqx.Module):
+    """What is kept of a step beside where it led."""
+
+    measures: dict[str, Float[Array, ""]]
+    gradient: Any
+    chain_energies: Float[Array, " chains"] | None
+
+
 class Chunk(eqx.Module):
     """Where a chunk of steps ended."""
 
@@ -93,6 +102,8 @@ class Chunk(eqx.Module):
     """Of the parameters."""
     chain_spread: Float[Array, ""] | None
     """The variance of chains that live on over that of the rows; `None` without such chains."""
+    mixing: dict[str, Float[Array, ""]]
+    """R-hat and effective number of draws of their energies; empty without such chains."""
 
 
 def pack(space: AbstractSpace, rows: State) -> State:
@@ -165,11 +176,11 @@ def run_chunk(
             state.calm,
             _averaged(recipe.ema, state.average, parameters, state.step),
         )
-        return new, (measures, result.gradient)
+        return new, Seen(measures, result.gradient, result.chain_energies)
 
-    watch = Watch.none(
-        *jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
-    )
+    like = jax.eval_shape(lambda a: one(eqx.combine(a, static), order.rows)[1], arrays)
+    watch = Watch.none(like.measures, like.gradient)
+    mixing = None if like.chain_energies is None else Mixing.none(like.chain_energies)
     limits = jnp.where(
         jnp.asarray([is_limited(name) for name in watch.names]), energy_limit, jnp.inf
     )
@@ -180,13 +191,16 @@ def run_chunk(
             return (i < until) & healthy
 
         def body(carry):
-            arrays, watch, i, _ = carry
-            new, (measures, gradient) = one(eqx.combine(arrays, static), order)
-            vector = watch.vector(measures)
+            arrays, (watch, mixing), i, _ = carry
+            new, seen = one(eqx.combine(arrays, static), order)
+            vector = watch.vector(seen.measures)
             healthy = jnp.all(jnp.isfinite(vector) & (jnp.abs(vector) <= limits))
             new_arrays = eqx.filter(new, eqx.is_array)
             arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
-            return arrays, watch.after(vector, gradient, healthy), i + 1, healthy
+            watch = watch.after(vector, seen.gradient, healthy)
+            if mixing is not None:
+                mixing = mixing.after(seen.chain_energies, i, n_steps, healthy)
+            return arrays, (watch, mixing), i + 1, healthy
 
         return lax.while_loop(proceed, body, carry)
 
@@ -195,20 +209,22 @@ def run_chunk(
         return (i < n_steps) & healthy
 
     def epoch(carry):
-        order, (arrays, watch, i, healthy) = carry
+        order, (arrays, sums, i, healthy) = carry
         step = eqx.combine(arrays, static).step
         order = order.of(step // per_epoch, key_order)
         until = jnp.minimum(n_steps, i + per_epoch - step % per_epoch)
-        return order, steps(order.rows, until, (arrays, watch, i, healthy))
+        return order, steps(order.rows, until, (arrays, sums, i, healthy))
 
-    start = (arrays, watch, jnp.zeros((), jnp.int32), jnp.asarray(True))
-    order, (arrays, watch, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
+    start = (arrays, (watch, mixing), jnp.zeros((), jnp.int32), jnp.asarray(True))
+    order, (arrays, sums, _, healthy) = lax.while_loop(proceed, epoch, (order, start))
+    watch, mixing = sums
     end = eqx.combine(arrays, static)
     # A last step may leave parameters that only the next gradient would show to be infinite.
     norm = _norm(eqx.filter(end.energy, mask))
     healthy = healthy & jnp.isfinite(norm)
     spread = spread_of_chains(objective.chains(end.objective), sample)
-    return Chunk(end, order, watch, healthy, norm, spread)
+    mixed = {} if mixing is None else mixing.measures(n_steps)
+    return Chunk(end, order, watch, healthy, norm, spread, mixed)
 
 
 def _gradient(
@@ -219,7 +235,8 @@ def _gradient(
     state: Any,
     key: Key[Array, ""],
 ) -> Step:
-    """The gradient on all rows of a step: on each batch in turn, if there are several."""
+    """The gradient on all rows of a step: on each batch in turn, if there are several. Of chains,
+    the energies are those after the last batch."""
     if recipe.accumulate == 1:
         return objective.gradient(energy, batch, state, key=key)
     n, size = recipe.accumulate, recipe.batch_size
@@ -232,10 +249,16 @@ def _gradient(
         state = eqx.combine(arrays, static)
         step = objective.gradient(energy, batch, state, key=jax.random.fold_in(key, i))
         total = jax.tree.map(lambda t, g: t + g / n, total, step.gradient)
-        return (eqx.filter(step.state, eqx.is_array), total), step.measures
+        return (eqx.filter(step.state, eqx.is_array), total), (step.measures, step.chain_energies)
 
-    (arrays, gradient), measures = lax.scan(body, (arrays, zeros), (batches, jnp.arange(n)))
-    return Step(gradient, eqx.combine(arrays, static), jax.tree.map(jnp.mean, measures))
+    (arrays, gradient), told = lax.scan(body, (arrays, zeros), (batches, jnp.arange(n)))
+    measures, energies = told
+    return Step(
+        gradient,
+        eqx.combine(arrays, static),
+        jax.tree.map(jnp.mean, measures),
+        None if energies is None else energies[-1],
+    )
 
 
 def _averaged(ema: float | None, average: Any, parameters: Any, step: Int[Array, ""]) -> Any:
