@@ -216,12 +216,13 @@ def curves(folder):
                 name: {step: value for step, value in curve.items() if step < event.step}
                 for name, curve in shown.items()
             }
-            texts = [(step, text) for step, text in texts if step < event.step]
+            texts = [text for text in texts if text[1] < event.step]
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 shown.setdefault(value.tag, {})[event.step] = value.simple_value
             else:
-                texts.append((event.step, value.tensor.string_val[0].decode()))
+                n = int(value.tag.removeprefix("alarm_").removesuffix("/text_summary"))
+                texts.append((n, event.step, value.tensor.string_val[0].decode()))
     return {name: curve for name, curve in shown.items() if curve}, texts
 
 
@@ -250,7 +251,9 @@ def test_tensorboard_hides_what_was_undone_and_says_so(tmp_path):
         run = failing(steps=steps, log=folder, checkpoint=checkpoint)
         shown, texts = curves(folder)
         assert shown == wanted(run.history)
-        assert texts == [(a["back_to"], f"{a['cause']}: {a['text']}") for a in run.alarms]
+        assert texts == [
+            (i, a["back_to"], f"{a['cause']}: {a['text']}") for i, a in enumerate(run.alarms, 1)
+        ]
         assert len(texts) > 0
     assert len(list(folder.iterdir())) == 2
 

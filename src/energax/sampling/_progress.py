@@ -11,6 +11,10 @@ _SHOWN = (
 """Measures of which the first there is of each group stands beside the bar."""
 
 
+_WITHOUT = 80
+"""Columns of all else, the bar at most of its length."""
+
+
 class Bar:
     """Shows what is done, how much a second, time left and one measure; silent if not asked for."""
 
@@ -45,8 +49,7 @@ class Bar:
         if self._progress is None:
             return
         self._known = {**self._known, **measures} if measures else {}
-        first = [next((n for n in group if n in self._known), None) for group in _SHOWN]
-        measure = ", ".join(f"{n} {self._known[n]:.4g}" for n in first if n is not None)
+        measure = shown_measures(self._known, self._progress.console.width - _WITHOUT)
         self._progress.update(
             self._task, completed=done, rate=f"{rate:,.0f} {self._unit}/s", measure=measure
         )
@@ -55,6 +58,15 @@ class Bar:
         """Show words where the measure stands, before there is one."""
         if self._progress is not None:
             self._progress.update(self._task, measure=words)
+
+
+def shown_measures(measures: dict[str, float | int], room: int) -> str:
+    """The first of each group, as many as there is room for, and one in any case."""
+    first = [next((n for n in group if n in measures), None) for group in _SHOWN]
+    words = [f"{n} {measures[n]:.4g}" for n in first if n is not None]
+    while len(words) > 1 and len(", ".join(words)) > room:
+        words.pop()
+    return ", ".join(words)
 
 
 def _progress(title: str) -> Any:

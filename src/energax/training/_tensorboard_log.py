@@ -46,6 +46,7 @@ class TensorBoardLog(AbstractLog):
             raise ValueError(f"folder must be a path, got {type(folder).__name__}")
         self.folder = Path(folder)
         self._writer: Any = None
+        self._alarms = 0
 
     def check(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -63,6 +64,7 @@ class TensorBoardLog(AbstractLog):
         events = str(self.folder / "events")
         self._writer = _library().EventsWriter(events, f".{time.time_ns()}")
         self._restart(0)
+        self._alarms = 0
         for kind, record in as_told(history, alarms):
             if kind == "alarm":
                 self._text(record)
@@ -99,8 +101,10 @@ class TensorBoardLog(AbstractLog):
         self._write(int(row["step"]), summary=Summary(value=values))
 
     def _text(self, alarm: dict[str, Any]) -> None:
+        self._alarms += 1  # each under a name of its own: of two at one step the last would stay
         words = f"{alarm['cause']}: {alarm['text']}"
-        self._write(alarm["back_to"], summary=_library().text("alarm", words))
+        text = _library().text(f"alarm_{self._alarms}", words)
+        self._write(alarm["back_to"], summary=text)
 
     def _write(self, step: int, **what: Any) -> None:
         self._writer.write_event(_library().Event(wall_time=time.time(), step=step, **what))
