@@ -25,6 +25,7 @@ and, with the numbers, to `benchmarks/results/`.
 import argparse
 import dataclasses
 import gzip
+import hashlib
 import os
 import sys
 import time
@@ -285,7 +286,9 @@ def long_chains(
     energy: ex.AbstractEnergy, n: int, settings: Settings, folder: Path
 ) -> dict[int, np.ndarray]:
     """States of chains from white noise after each multiple of the training length."""
-    path = folder / "chains.npz"
+    arrays = jax.tree.leaves(eqx.filter(energy, eqx.is_array))
+    told = [repr((settings, n)).encode(), *(np.asarray(array).tobytes() for array in arrays)]
+    path = folder / f"chains-{hashlib.sha256(b''.join(told)).hexdigest()[:12]}.npz"
     found: dict[int, np.ndarray] = {}
     if path.exists():
         with np.load(path) as file:

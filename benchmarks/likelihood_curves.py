@@ -18,6 +18,7 @@ Rows are MNIST's, binarised: ENERGAX_DATA names a folder with `mnist_binarised.n
 """
 
 import contextlib
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -46,7 +47,7 @@ import energax as ex
 THREADS = 2
 BATCH = 100
 HIDDEN = (16, 500)
-AT = (150, 300, 600, 1200, 2400, 4800, 9600)
+AT = (20, 50, 150, 300, 600, 1200, 2400, 4800, 9600)
 """Updates after which each machine is looked at; an epoch has 600."""
 RATE = 0.05
 PROGRAMS = {
@@ -137,15 +138,18 @@ def curves(
 def behind(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
     """The most nats by which our curve lies below theirs, at the times of their looks.
 
-    Between looks our curve is a line in the logarithm of the seconds. Times before our first look
-    and after our last one are held against those.
+    Between looks our curve is a line in the logarithm of the seconds; times after our last look are
+    held against that one, and times before our first, a few hundredths of a second, left out. A
+    look whose log Z is not to be trusted makes the answer NaN, which passes nothing.
     """
     at = np.log([look["seconds"] for look in ours])
     values = np.interp(
         np.log([look["seconds"] for look in theirs]), at, [look["value"] for look in ours]
     )
+    if not all(look["trusted"] for look in (*ours, *theirs)):
+        return math.nan
     reached = [i for i, look in enumerate(theirs) if look["seconds"] >= ours[0]["seconds"]]
-    return float(max(theirs[i]["value"] - values[i] for i in reached))
+    return max((float(theirs[i]["value"] - values[i]) for i in reached), default=-math.inf)
 
 
 def best_of_rates(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:

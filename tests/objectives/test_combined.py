@@ -52,11 +52,18 @@ def test_chains_live_on_and_are_calmed():
 
 
 def test_score_matching_and_likelihood_together_find_a_gaussian():
-    # Exact draws for chains: both terms have their minimum at the data's own moments.
+    # Both have their minimum at the data's own moments.
     energy = ex.Gaussian(jnp.zeros(2))
-    both = ex.CombinedObjective([ex.ScoreMatching(), ex.ScoreMatching()], [1.0, 2.0])
+    both = ex.CombinedObjective([ex.MaximumLikelihood(), ex.ScoreMatching()], [1.0, 0.1])
     run = ex.fit(energy, ROWS, both, key=ex.key(0), steps=800, learning_rate=0.02, batch_size=60)
     np.testing.assert_allclose(run.energy.mean, ROWS.mean(0), atol=0.02)
+    np.testing.assert_allclose(run.energy.scale, ROWS.std(0), atol=0.02)
+
+
+def test_each_complains_of_its_own_measures():
+    both = ex.CombinedObjective([ex.ConditionalLikelihood("y"), ex.NoiseContrastiveEstimation()])
+    assert "told apart" not in both.complaint({"accuracy": 1.0, "accuracy_2": 0.7})
+    assert "told apart" in both.complaint({"accuracy": 0.6, "accuracy_2": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -67,6 +74,7 @@ def test_score_matching_and_likelihood_together_find_a_gaussian():
         ((["cd"],), "learn from rows"),
         (([ex.ScoreMatching()], [1.0, 2.0]), "one entry an objective"),
         (([ex.ScoreMatching()], [0.0]), "positive"),
+        ((ex.ScoreMatching(),), "sequence of objectives"),
         (([ex.ScoreMatching()], [float("nan")]), "positive"),
     ],
 )

@@ -129,9 +129,19 @@ def test_what_cannot_be_is_refused():
             ex.CompositeLikelihood(blocks)
     with oracles.refused("from 0 to 3", "4"):
         ex.CompositeLikelihood([(0, 4)]).prepare(registry._rbm(), rows)
-    with oracles.refused("2^17", "65536", "smaller blocks"):
+    with oracles.refused("131072 states", "65536", "smaller blocks"):
         ex.CompositeLikelihood(17).prepare(registry._rbm(20), np.zeros((3, 20)))
     with oracles.refused("n_blocks", "2 blocks", "3"):
         ex.CompositeLikelihood(2, n_blocks=3).prepare(registry._rbm(), rows)
     with oracles.refused("CompositeLikelihood", "Real"):
         ex.CompositeLikelihood(2).prepare(ex.Gaussian(np.zeros(2)), np.zeros((3, 2)))
+
+
+def test_blocks_are_counted_by_their_own_entries():
+    # Ten bits beside a label of a hundred values: blocks of 2^10 states, not of 100^10.
+    space = ex.Joint(a=ex.Binary(10), b=ex.Categorical((), 100))
+    energy = ex.NeuralEnergy(lambda x: jnp.sum(x["a"]) * 0.1, space)
+    objective = ex.CompositeLikelihood([tuple(range(10))])
+    rows = objective.prepare(energy, {"a": np.zeros((3, 10)), "b": np.arange(3)})
+    step = objective.gradient(energy, rows, None, key=ex.key(0))
+    assert float(step.measures["loss"]) == pytest.approx(10 * np.log1p(np.exp(0.1)), rel=1e-5)

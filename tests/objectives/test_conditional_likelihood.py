@@ -240,7 +240,9 @@ def test_chains_go_on_where_they_were():
     )
     state = objective.init(energy, rows, key=ex.key(0))
     step = jax.jit(lambda s: objective.gradient(energy, rows, s, key=ex.key(1)))(state)
-    assert {"accuracy", "conditional_loss", "energy_data", "acceptance"} < set(step.measures)
+    assert {"conditional_accuracy", "conditional_loss", "energy_data", "acceptance"} < set(
+        step.measures
+    )
     before, after = state.chains.x["visible"], step.state.chains.x["visible"]
     assert before.shape == (10, 4)
     np.testing.assert_array_equal(after, 1 - before)

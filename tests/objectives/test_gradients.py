@@ -91,7 +91,7 @@ def test_contrastive_divergence_has_its_known_bias(x64, n_steps):
         assert off.max() > 3 * limit
 
 
-def test_the_bias_of_contrastive_divergence_shrinks_with_its_steps(x64):
+def test_the_bias_that_contrastive_divergence_is_held_against_shrinks_with_its_steps(x64):
     rbm = registry.DISCRETE["rbm"]()
     rows = _rows(rbm)
     at, exact = energy_gradients(rbm), likelihood_gradient(rbm, rows)

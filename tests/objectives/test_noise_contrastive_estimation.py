@@ -189,3 +189,12 @@ def test_what_does_not_fit_is_refused():
         NoiseContrastiveEstimation().prepare(joint, {"a": np.zeros(4)})
     with oracles.refused("ratio", "at least 1"):
         NoiseContrastiveEstimation(ratio=0)
+
+
+def test_rows_that_the_noise_never_draws_are_refused():
+    # A word behind padding: independent words end once.
+    space = ex.Categorical(3, 3)
+    noise = ex.UnigramSequences.from_data(np.array([[0, 1, 2], [1, 0, 2]]), space, padding=2)
+    energy = ex.NGramEnergy.init(3, 3, order=2, padding=2)
+    with oracles.refused("row 1", "probability 0", "1 of 2"):
+        ex.NoiseContrastiveEstimation(noise).prepare(energy, np.array([[0, 1, 2], [0, 2, 1]]))

@@ -118,3 +118,10 @@ class AbstractEnsembleKernel(AbstractKernel):
 
     def energy_at(self, energy: AbstractEnergy, state: Any) -> Float[Array, " chains"]:
         return jax.vmap(energy.energy)(state.x)
+
+
+def as_kernel(kernel: Any) -> AbstractKernel:
+    """The kernel itself, or `ValueError` if it is none."""
+    if not isinstance(kernel, AbstractKernel):
+        raise ValueError(f"kernel must be a kernel such as ex.BlockGibbs(), got {kernel!r}")
+    return kernel

@@ -94,6 +94,14 @@ def number_field(name: str, default: float, *, most: float = math.inf) -> Any:
     return eqx.field(default=default, converter=convert)
 
 
+def positive_number(value: Any, name: str) -> float:
+    """The value as Python's float, or `ValueError` unless it is a positive, finite number."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    if isinstance(value, bool) or not number or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return float(value)
+
+
 def optional_count_field(name: str) -> Any:
     """A field that is a positive integer, or `None`, which is the default."""
 

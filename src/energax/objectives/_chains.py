@@ -16,6 +16,7 @@ from energax.kernels import (
     ReplicaExchange,
     step_chains,
 )
+from energax.kernels._base import as_kernel
 from energax.sampling import default_kernel
 from energax.spaces import State, float_dtype
 
@@ -84,4 +85,4 @@ def calmed(
 
 def check_moves(energy: AbstractEnergy, kernel: AbstractKernel | None) -> None:
     """Raise `ValueError` if the kernel cannot move on the energy."""
-    (default_kernel(energy) if kernel is None else kernel).check(energy)
+    as_kernel(default_kernel(energy) if kernel is None else kernel).check(energy)

@@ -7,7 +7,8 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy
-from energax.objectives._base import AbstractObjective, Step
+from energax.energies._parameters import as_list
+from energax.objectives._base import AbstractObjective, Step, positive_number
 from energax.spaces import State
 
 
@@ -49,7 +50,8 @@ class CombinedObjective(AbstractObjective):
     def __init__(
         self, objectives: Sequence[AbstractObjective], weights: Sequence[float] | None = None
     ):
-        self.objectives = tuple(objectives)
+        expected = "objectives must be a sequence of objectives"
+        self.objectives = tuple(as_list(objectives, AbstractObjective, expected))
         if not self.objectives:
             raise ValueError("objectives must have at least one, got none")
         for each in self.objectives:
@@ -57,15 +59,15 @@ class CombinedObjective(AbstractObjective):
                 raise ValueError(
                     f"objectives must be objectives that learn from rows, got {type(each).__name__}"
                 )
-        weights = [1.0] * len(self.objectives) if weights is None else list(weights)
+        if weights is None:
+            weights = [1.0] * len(self.objectives)
+        weights = as_list(weights, float, "weights must be a sequence of numbers")
         if len(weights) != len(self.objectives):
             raise ValueError(
                 f"weights must have one entry an objective ({len(self.objectives)}), got"
                 f" {len(weights)}"
             )
-        if not all(not isinstance(w, bool) and 0 < w < float("inf") for w in weights):
-            raise ValueError(f"weights must be positive and finite, got {weights!r}")
-        self.weights = tuple(float(w) for w in weights)
+        self.weights = tuple(positive_number(w, "weights") for w in weights)
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         rows = [each.prepare(energy, data) for each in self.objectives]
@@ -111,5 +113,8 @@ class CombinedObjective(AbstractObjective):
         return next((chains for chains in found if chains is not None), None)
 
     def complaint(self, measures: dict[str, float]) -> str:
-        words = [each.complaint(measures) for each in self.objectives]
+        words = []
+        for i, each in enumerate(self.objectives, 1):
+            own = {n.removesuffix(f"_{i}"): v for n, v in measures.items() if n.endswith(f"_{i}")}
+            words.append(each.complaint({**measures, **own}))
         return "; ".join(dict.fromkeys(word for word in words if word))

@@ -1,5 +1,6 @@
 """Composite likelihood: blocks of entries given all the others."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,14 +143,17 @@ def _tables(
         raise ValueError(
             f"n_blocks must be at most the {len(blocks)} blocks, got {objective.n_blocks}"
         )
-    width, most = max(map(len, blocks)), max(sites.n_values for sites in all_sites)
-    if most**width > _MOST_STATES:
-        raise ValueError(
-            f"a block of {width} entries of {most} values has {most}^{width} states, and at most"
-            f" {_MOST_STATES} can be listed: take smaller blocks"
-        )
-    members = np.full((len(blocks), width), -1)
+    n_values = np.concatenate([np.full(sites.size, sites.n_values) for sites in all_sites])
+    members = np.full((len(blocks), max(map(len, blocks))), -1)
     for row, block in zip(members, blocks, strict=True):
-        row[: len(block)] = block
-    shifts = np.stack(np.unravel_index(np.arange(most**width), (most,) * width), 1)
+        # Entries of many values first: blocks then share one list of shifts that is short.
+        row[: len(block)] = sorted(block, key=lambda entry: -n_values[entry])
+    values = np.where(members < 0, 1, n_values[members]).max(0).tolist()
+    if math.prod(values) > _MOST_STATES:
+        raise ValueError(
+            f"a block of {len(values)} entries of up to {values[0]} values has"
+            f" {math.prod(values)} states, and at most {_MOST_STATES} can be listed: take smaller"
+            " blocks"
+        )
+    shifts = np.stack(np.unravel_index(np.arange(math.prod(values)), values), 1)
     return members, shifts

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, Marginal
-from energax.objectives._base import AbstractObjective, Step
+from energax.objectives._base import AbstractObjective, Step, positive_number
 from energax.objectives._conditional_likelihood import (
     ConditionalLikelihood,
     as_names,
@@ -28,7 +28,7 @@ class JointClassifier(AbstractObjective):
     source has a `ReplayBuffer`). With weight 1 the two are the joint likelihood, -log p(x, y), with
     chains on x alone.
 
-    Measures: `conditional_loss`, `accuracy`, and those of the generative objective.
+    Measures: `conditional_loss`, `conditional_accuracy`, and those of the generative objective.
 
     **Arguments:**
 
@@ -72,9 +72,7 @@ class JointClassifier(AbstractObjective):
         if not self.generative.learns_from_rows:
             got = type(generative).__name__
             raise ValueError(f"generative must learn from rows, got {got}")
-        if isinstance(weight, bool) or not 0 < weight < float("inf"):
-            raise ValueError(f"weight must be positive and finite, got {weight!r}")
-        self.weight = float(weight)
+        self.weight = positive_number(weight, "weight")
 
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         check_predicted(energy, self.predicted)
@@ -100,7 +98,7 @@ class JointClassifier(AbstractObjective):
         )
         measures = {**second.measures, "conditional_loss": first.measures["loss"]}
         if "accuracy" in first.measures:
-            measures["accuracy"] = first.measures["accuracy"]
+            measures["conditional_accuracy"] = first.measures["accuracy"]
         return Step(gradient, second.state, measures, second.chain_energies)
 
     def calmed(self, energy: AbstractEnergy, factor: Float[Array, ""]) -> AbstractObjective:

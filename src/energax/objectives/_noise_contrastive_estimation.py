@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
@@ -99,6 +100,7 @@ class NoiseContrastiveEstimation(AbstractObjective):
         rows = AbstractObjective.prepare(self, energy, data)
         if self.noise is not None:
             check_same_space(self.noise, energy)
+            _check_covered(self.noise, rows)
         else:
             _fitted(energy, jax.tree.map(lambda leaf: leaf[:2], rows))
         return rows
@@ -222,3 +224,14 @@ def _fitted(energy: AbstractEnergy, rows: State) -> AbstractNormalised:
             f"no noise is known for {energy.space}: give NoiseContrastiveEstimation one, an energy"
             " with known Z and exact draws over this space"
         ) from None
+
+
+def _check_covered(noise: AbstractTractable, rows: State) -> None:
+    """Raise `ValueError` for a row that the noise never draws: it would teach nothing."""
+    energies = jax.jit(lambda rows: lax.map(noise.energy, rows, batch_size=_FIRST_ROWS))(rows)
+    outside = np.flatnonzero(~np.isfinite(np.asarray(energies)))
+    if outside.size:
+        raise ValueError(
+            f"row {outside[0]} of the data has probability 0 under the noise, as have"
+            f" {outside.size} of {energies.size}: take noise that may draw whatever the data hold"
+        )

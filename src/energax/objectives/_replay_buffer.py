@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
 from energax.kernels import AbstractKernel, UnadjustedLangevin, start_chains
+from energax.kernels._base import as_kernel
 from energax.kernels._coordinates import is_continuous, noise_like, reflected
 from energax.objectives._base import (
     AbstractObjective,
@@ -102,7 +103,7 @@ class ReplayBuffer(AbstractObjective):
         return AbstractObjective.prepare(self, energy, data)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> BufferState:
-        self._kernel(energy).check(energy)
+        as_kernel(self._kernel(energy)).check(energy)
         return BufferState(self._started(energy, self.size, key), jnp.zeros(self.size, jnp.int32))
 
     def gradient(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
 from energax.kernels import AbstractKernel, ReplicaExchange, check_coupled, start_chains
+from energax.kernels._base import as_kernel
 from energax.objectives._base import AbstractObjective, Step, count_field, value_and_gradient
 from energax.objectives._centring import centre, check_centring, first_offsets
 from energax.objectives._chains import calmed
@@ -78,7 +79,7 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
     def prepare(self, energy: AbstractEnergy, data: Any) -> State:
         check_centring(energy, self.centred)
         check_base(self.base, energy)
-        check_coupled(energy, self._kernel(energy))
+        check_coupled(energy, as_kernel(self._kernel(energy)))
         return AbstractObjective.prepare(self, energy, data)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:

@@ -88,6 +88,11 @@ def reverse_diffusion(
     key_start, key_run = jax.random.split(as_key(key))
     x = noisy_starts(model, n, start, key_start)
     largest, smallest = (float(noise) for noise in (model.noises[0], model.noises[-1]))
+    if largest == smallest:
+        raise ValueError(
+            f"reverse_diffusion needs two different noises or more, got {largest:g} alone: of an"
+            " energy of one noise draw with ex.sample(energy.at(noise), ...)"
+        )
     noises = np.geomspace(largest, smallest, n_steps + 1)
     x, energies = _reversed(
         model,

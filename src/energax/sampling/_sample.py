@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from energax.energies import AbstractEnergy, AbstractTractable, check_energy, unfreeze
 from energax.exact import affordable_plan, draw_eliminated, draw_enumerated
 from energax.kernels import AbstractEnsembleKernel, AbstractKernel
+from energax.kernels._base import as_kernel
 from energax.random import LARGEST_COUNT, as_count, as_key
 from energax.sampling._collect import AbstractCollector, Collect, as_collect, outputs_of
 from energax.sampling._default_kernel import default_kernel
@@ -93,9 +94,7 @@ def sample(
         if exact is not None:
             return exact
     kernel = default_kernel(energy, warmed_up=warmup > 0) if kernel is None else kernel
-    if not isinstance(kernel, AbstractKernel):
-        raise ValueError(f"kernel must be a kernel such as ex.BlockGibbs(), got {kernel!r}")
-    kernel.check(energy)
+    as_kernel(kernel).check(energy)
     if not isinstance(kernel, AbstractEnsembleKernel):  # which may take some numbers only
         chains = min(chains, n)
     n_draws = as_count(-(-n // chains), "n / chains", most=LARGEST_COUNT)

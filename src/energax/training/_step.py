@@ -278,4 +278,4 @@ def _norm(tree: Any) -> Float[Array, ""]:
 
 def is_limited(name: str) -> bool:
     """Whether a measure is one whose size says that training explodes: an energy, a loss."""
-    return name.startswith("energy_") or name == "loss"
+    return name.startswith(("energy_", "loss_")) or name in ("loss", "conditional_loss")

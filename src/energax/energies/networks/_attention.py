@@ -28,13 +28,16 @@ class AttentionNetwork(eqx.Module):
     h \leftarrow h + W_2 \phi(W_1 \mathrm{norm}(h)),$$
 
     and the sum of a number read off each element. Without `positions` the order of elements does
-    not matter: an energy of sets.
+    not matter: an energy of sets. The last norm bounds f, so over unbounded states exp(f) alone has
+    no finite integral: multiply by an energy that has, or take a `Box`.
 
     ```python
     import energax as ex
+    import jax.numpy as jnp
 
     space = ex.Real((10, 2))  # ten points of the plane, in no order
     energy = ex.NeuralEnergy(ex.AttentionNetwork.init(ex.key(0), space, width=16), space)
+    energy = energy * ex.freeze(ex.Gaussian(jnp.zeros((10, 2)), 3.0))
     ```
 
     Source: A. Vaswani et al., "Attention is all you need" (2017); for sets J. Lee et al., "Set
@@ -74,7 +77,7 @@ class AttentionNetwork(eqx.Module):
         **Raises:** `ValueError` for a space of another kind, or numbers out of range.
         """
         n, n_inputs, n_labels = _elements(space)
-        width, depth = as_count(width, "width"), as_count(depth, "depth")
+        width, depth = as_count(width, "width", least=2), as_count(depth, "depth")
         heads = as_count(heads, "heads")
         check_activation(activation)
         if width % heads:

@@ -63,8 +63,8 @@ class DenseNetwork(eqx.Module):
         - `space`: what x is.
         - `width`, `depth`: units of a hidden layer, and how many of those.
         - `activation`: `"silu"`, `"softplus"`, `"gelu"` or `"tanh"`, all smooth.
-        - `lipschitz`: a bound on how much each layer stretches, in the Euclidean norm; `None`
-          leaves them free.
+        - `lipschitz`: a bound on how much each matrix stretches, in the Euclidean norm; `None`
+          leaves them free. The slope of `"silu"` reaches 1.1 and that of `"gelu"` 1.13.
 
         **Raises:** `ValueError` for numbers out of range or an unknown activation.
         """
