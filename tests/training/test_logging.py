@@ -305,3 +305,13 @@ def test_torn_and_strange_lines_are_no_records():
         b'{"step": 1, "back_to": 0.5}\n',
     ):
         assert record(line) is None
+
+
+def test_a_log_has_a_file_of_its_own(tmp_path):
+    path = tmp_path / "run.jsonl"
+    rows = np.zeros((20, 4))
+    rbm = ex.RBM.init(ex.key(0), n_visible=4, n_hidden=2)
+    for given in ({"log": path, "checkpoint": path}, {"log": [path, path]}):
+        with pytest.raises(ValueError, match="files of their own"):
+            ex.fit(rbm, rows, ex.ContrastiveDivergence(), key=ex.key(1), steps=1, **given)
+    assert not path.exists()

@@ -72,8 +72,6 @@ class ArrayFile(AbstractSource):
     @classmethod
     def of_memmap(cls, array: np.memmap) -> "ArrayFile":
         """Of an array that is mapped from a file, or of some of its rows."""
-        if array.filename is None:
-            raise ValueError("the memory map names no file: give the path of one")
         if array.mode == "c":
             raise ValueError(
                 "the memory map is open copy-on-write (mode 'c'), so that what was changed is in"

@@ -147,10 +147,10 @@ def stream(
 
 
 def _source(data: Any, columns: Sequence[str] | None) -> AbstractSource:
-    if isinstance(data, np.memmap):
+    if isinstance(data, np.memmap) and data.filename is not None:
         return ArrayFile.of_memmap(data)
     if isinstance(data, np.ndarray):
-        return ArrayRows(data)
+        return ArrayRows(np.asarray(data))
     if isinstance(data, list | tuple):
         if not data or not all(isinstance(path, str | os.PathLike) for path in data):
             raise ValueError("a list must be one of paths of .parquet files")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,23 @@ def fingerprint(
     return {
         "data": _digest(rows),
         "key": _digest(key),
-        "energy": f"{type(energy).__name__} {_digest(energy)}",
+        "energy": f"{type(energy).__name__} {_digest(energy)} {_settings(energy)}",
         "objective": f"{objective} {_digest(objective)}".rstrip(),
         "optimizer": signature(jax.tree.structure(optimizer)),
         **{name: str(value) for name, value in settings.items()},
     }
+
+
+def named(value: Any) -> str:
+    """A value in words that are the same in every process: without addresses in memory."""
+    name = getattr(value, "__qualname__", None)
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value)) if name is None else name
+
+
+def _settings(tree: Any) -> str:
+    """A hash of all that is no array: fields, names of functions."""
+    words = named(eqx.tree_pformat(tree, short_arrays=True))
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 def _digest(tree: Any) -> str:
@@ -85,6 +98,7 @@ def write_checkpoint(path: Path, progress: Progress, run: dict[str, str]) -> Non
         "alarms": progress.alarms,
         "guard": dataclasses.asdict(progress.memory),
         "n_healthy": len(healthy),
+        "kept": progress.kept,
     }
     write_tree(path, eqx.filter(tree, eqx.is_array), kind=_KIND, metadata=metadata)
 
@@ -103,18 +117,26 @@ def read_checkpoint(path: Path, start: Progress, run: dict[str, str]) -> Progres
         raise ValueError(
             f"cannot go on from the checkpoint {error}; start anew with resume=False (--no-resume)"
         ) from None
-    for name, kind in (("history", list), ("alarms", list), ("guard", dict)):
+    kinds = (("history", list), ("alarms", list), ("guard", dict), ("kept", list))
+    for name, kind in kinds:
         if not isinstance(metadata.get(name), kind):
             raise ValueError(f"cannot go on from the checkpoint {path}: it holds no {name}")
     tree = eqx.combine(loaded, static)
     *healthy, trial = tree["earlier"]
+    try:
+        memory = Memory(**metadata["guard"])
+    except TypeError:
+        raise ValueError(
+            f"cannot go on from the checkpoint {path}: its guard is that of another version"
+        ) from None
     return Progress(
         tree["state"],
         metadata["history"],
         metadata["alarms"],
-        Memory(**metadata["guard"]),
+        memory,
         (start.state, *healthy),
         trial,
+        metadata["kept"],
     )
 
 

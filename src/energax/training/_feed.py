@@ -77,7 +77,7 @@ class Streamed(AbstractFeed):
     def read_ahead(self, step: int, n_steps: int) -> None:
         try:
             self._ahead = (step, n_steps), self._read(step, n_steps)
-        except ValueError:  # told when these steps are due, the ones before them done
+        except Exception:  # told when these steps are due, the ones before them done
             self._ahead = None
 
     def _read(self, step: int, n_steps: int) -> State:

@@ -15,7 +15,7 @@ from energax.energies import AbstractEnergy, check_energy, trainable
 from energax.objectives import AbstractObjective
 from energax.random import as_count, as_key
 from energax.spaces import State
-from energax.training._checkpoint import check_path, fingerprint, read_checkpoint
+from energax.training._checkpoint import check_path, fingerprint, named, read_checkpoint
 from energax.training._checks import Checks
 from energax.training._feed import InMemory, Streamed
 from energax.training._fitted import Fitted
@@ -77,8 +77,9 @@ def fit(
 
     - `data`: rows of the energy's space (for `MaximumEntropy`, the moments). Those of `ex.stream`
       and of a `np.memmap` stay in their file: the rows of a chunk are read while the chunk before
-      it is computed. The run is the same as with all rows in memory, bit for bit, but for what an
-      objective makes of the rows at the start, which it makes of at most 10,000 of them.
+      it is computed. Of arrays the run is the same as with all rows in memory, bit for bit, but
+      for what an objective makes of the rows at the start, which it makes of at most 10,000 of
+      them; of tables the order is another one, by row groups.
     - `objective`: what to minimise, such as `ex.PersistentContrastiveDivergence()`.
     - `optimizer`: from optax; or let `learning_rate` (a number or a schedule), `momentum` and
       `weight_decay` make one: SGD if `momentum` is given, else Adam. Weight decay shrinks
@@ -148,7 +149,7 @@ def fit(
     if not is_number(checkpoint_seconds) or not checkpoint_seconds >= 0:
         raise ValueError(f"checkpoint_seconds must be at least 0, got {checkpoint_seconds!r}")
     path = None if checkpoint is None else check_path(checkpoint)
-    logs = as_logs(log)
+    logs = as_logs(log, path)
     key_objective, key_order, key_steps = jax.random.split(key, 3)
     checks = Checks(
         energy, objective, known_rows, validation, energy_limit, likelihood_every, key_steps
@@ -182,7 +183,7 @@ def fit(
             clip=recipe.clip,
             accumulate=recipe.accumulate,
             ema=recipe.ema,
-            augment=None if augment is None else getattr(augment, "__qualname__", str(augment)),
+            augment=None if augment is None else named(augment),
         )
         if likelihood_every is not None:
             settings["likelihood_every"] = str(likelihood_every)

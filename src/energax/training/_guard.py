@@ -35,6 +35,9 @@ _LOSS, _ERRORS, _NAT = 0.1, 4, 1.0
 """By how much of itself a loss may exceed the first one, by how many errors of a chunk's mean, and
 by how much in any case: most are in nats."""
 
+_WORSE = 0.5
+"""By how much of log N the data may rise above the lowest chain, in a model that begins there."""
+
 _LOWER = 0.1
 """What the learning rate or the step size is multiplied by."""
 
@@ -166,7 +169,7 @@ def suspicions(chunk: Chunk, memory: Memory, limits: Limits) -> list[Finding]:
             f"the chains' energies spread by {model:.3g} nats, more than the {limits.spread:.3g} of"
             " draws of any such model",
         )
-    elif above > max(limits.gap, first_above):
+    elif above > max(limits.gap, first_above + _WORSE * limits.gap):
         see(
             "drifted",
             f"the data's energy lies {above:.3g} nats above that of the lowest chain: it is less"

@@ -146,5 +146,5 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    counts = record.get("step"), record.get("back_to", 0)
+    counts = record.get("step"), record.get("back_to", None if "alarm" in record else 0)
     return record if all(type(count) is int for count in counts) else None

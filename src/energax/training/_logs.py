@@ -72,7 +72,7 @@ class Logs:
         self._rows, self._alarms = len(progress.history), len(progress.alarms)
 
 
-def as_logs(log: Any) -> Logs:
+def as_logs(log: Any, checkpoint: Path | None = None) -> Logs:
     """The argument `log` of `fit`, checked.
 
     **Raises:** `ValueError` for what is no log, or could not be written; `ImportError` naming the
@@ -80,8 +80,13 @@ def as_logs(log: Any) -> Logs:
     """
     given = list(log) if isinstance(log, list | tuple) else [] if log is None else [log]
     logs = [_as_log(each) for each in given]
+    paths = [] if checkpoint is None else [checkpoint.resolve()]
     for each in logs:
         each.check()
+        path = getattr(each, "path", None)
+        if path is not None and (path := Path(path).resolve()) in paths:
+            raise ValueError(f"log and checkpoint must be files of their own, got {path} twice")
+        paths.append(path)
     return Logs(logs)
 
 

@@ -99,6 +99,7 @@ def run(plan: Plan, progress: Progress) -> Ended:
                     plan.logs.follow(progress)
                     bar.update(progress.done, {}, 0.0)
                     if not again:
+                        plan.logs.start(progress)  # the rows of slower tries lead elsewhere
                         status, message = "diverged", _diagnosis(progress)
                         break
                     continue
@@ -123,7 +124,7 @@ def run(plan: Plan, progress: Progress) -> Ended:
             if progress.history and progress.history[-1]["step"] > progress.done:
                 progress.history.pop()  # Ctrl-C came between the row and its state
             plan.logs.start(progress)  # a row may have been told in part
-        except ValueError:  # a row that cannot be read or learnt from
+        except (ValueError, TypeError, LookupError):  # a row that cannot be read or learnt from
             if progress.done > first_step:
                 save()
             raise

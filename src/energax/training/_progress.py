@@ -31,11 +31,13 @@ class Progress(NamedTuple):
     """States that were still healthy chunks later, oldest first; the start is the first of them."""
     trial: TrainingState
     """The next to be found healthy."""
+    kept: list[Row]
+    """The history that led to the newest healthy state, while tries go further back than it."""
 
     @classmethod
     def start(cls, state: TrainingState) -> "Progress":
         """Before the first step."""
-        return cls(state, [], [], Memory(), (state,), state)
+        return cls(state, [], [], Memory(), (state,), state, [])
 
     @property
     def done(self) -> int:
@@ -47,16 +49,18 @@ class Progress(NamedTuple):
 
         The state on trial is found healthy when `probation` chunks in a row raised no suspicion.
         """
-        healthy, trial = self.healthy, self.trial
+        healthy, trial, kept = self.healthy, self.trial, self.kept
         if memory.clean >= probation:
             memory = dataclasses.replace(memory, clean=0)
             if int(trial.step) > int(healthy[-1].step):
                 first, *later = (*healthy, trial)
                 healthy = (first, *later[-_KEPT:])
+                if memory.failures:
+                    kept = _until(self.history, trial)
             if self.alarms and int(trial.step) > self.alarms[-1]["step"]:
                 memory = dataclasses.replace(memory, failures=0)
             trial = state
-        return self._replace(state=state, memory=memory, healthy=healthy, trial=trial)
+        return self._replace(state=state, memory=memory, healthy=healthy, trial=trial, kept=kept)
 
     def back(
         self, finding: Finding, failed: TrainingState, *, again: bool, can_calm: bool
@@ -64,14 +68,14 @@ class Progress(NamedTuple):
         """At a healthy state, with an alarm: to try `again` with something lowered, or to stay.
 
         The first time that is the last state found healthy; until one is found beyond the step of
-        the failure, each further try goes back one more, and in the end to the start. `failed` is
+        the failure, each further try goes back one more, and in the end to the start. A run that is
+        not tried again stays with the newest of all healthy states. `failed` is
         the state in which the run failed: if its parameters have gone far from the healthy ones,
         or the same was met before, the learning rate is to blame for what chains do, too.
         """
-        healthy = self.healthy
-        if self.memory.failures and again:
-            healthy = healthy[: -self.memory.failures] or healthy[:1]
-        target = healthy[-1]
+        healthy, failures = self.healthy, self.memory.failures
+        kept = self.kept if failures else _until(self.history, healthy[-1])
+        target = healthy[max(0, len(healthy) - 1 - failures)] if again else healthy[-1]
         step = int(target.step)
         alarm: dict[str, Any] = {
             "step": finding.step,
@@ -90,9 +94,14 @@ class Progress(NamedTuple):
             state = _another_try(target, new_scale, new_calm, len(self.alarms))
             memory = dataclasses.replace(memory, failures=self.memory.failures + 1)
         alarm["text"] = _told(alarm)
-        history = [row for row in self.history if row["step"] <= step]
+        history = _until(self.history, target) if again else kept
         alarms = [*self.alarms, alarm]
-        return Progress(state, history, alarms, memory, healthy, state)
+        return Progress(state, history, alarms, memory, healthy, state, kept)
+
+
+def _until(history: list[Row], state: TrainingState) -> list[Row]:
+    """The rows of a history up to a state."""
+    return [row for row in history if row["step"] <= int(state.step)]
 
 
 def _another_try(state: TrainingState, scale: float, calm: float, n: int) -> TrainingState:

@@ -28,7 +28,7 @@ _order = jax.jit(epoch_order, static_argnums=2)
 def as_streams(data: Any) -> Any:
     """The data as streams, one a part, if any part of them is one; else `None`."""
     parts = data if isinstance(data, dict) else {"": data}
-    if not any(isinstance(part, Stream | np.memmap) for part in parts.values()):
+    if not any(isinstance(part, Stream) or _in_file(part) for part in parts.values()):
         return None
     made = {
         name: part if isinstance(part, Stream) else _as_stream(name, part)
@@ -40,7 +40,12 @@ def as_streams(data: Any) -> Any:
 def _as_stream(name: str, part: Any) -> Stream:
     if isinstance(part, dict):
         raise ValueError(f"data[{name!r}] must be an array or a stream, got a dictionary")
-    return stream(part if isinstance(part, np.memmap) else np.asarray(part))
+    return stream(part if _in_file(part) else np.asarray(part))
+
+
+def _in_file(part: Any) -> bool:
+    """Whether an array is mapped from a file: a copy of one is of the same class, without it."""
+    return isinstance(part, np.memmap) and part.filename is not None
 
 
 def streamed_rows(
@@ -136,7 +141,13 @@ class StreamedRows:
         """What a checkpoint knows the data by: shapes, dtypes, sizes of files, the sample."""
         sizes = [[len(part), part.source.n_bytes] for part in self._parts]
         empty = [np.empty((0, *p.source.shape), p.source.dtype) for p in self._parts]
-        return np.asarray(sizes, np.int64), empty, self.sample
+        # The order of tables hangs on their row groups and windows.
+        groups = [
+            np.append(part.source.edges, part.window)
+            for part in self._parts
+            if part.source.edges is not None
+        ]
+        return np.asarray(sizes, np.int64), empty, groups, self.sample
 
     def _evenly(self, most: int) -> np.ndarray:
         if self._table is None or self.n_rows <= most:
