@@ -83,12 +83,13 @@ class ArrayFile(AbstractSource):
                 " an array in C order, with whole rows"
             )
         root: Any = array
+        name: Any = array.filename
         while isinstance(root.base, np.memmap):
             root = root.base
         # A view keeps the `offset` of the whole map.
         offset = root.offset + array.ctypes.data - root.ctypes.data
         stride = array.strides[0] if array.ndim else 0
-        return cls(Path(array.filename), offset, stride, array.shape, array.dtype)
+        return cls(Path(name), offset, stride, array.shape, array.dtype)
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         size = self._row_bytes

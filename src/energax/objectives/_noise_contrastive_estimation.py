@@ -226,7 +226,7 @@ def _fitted(energy: AbstractEnergy, rows: State) -> AbstractNormalised:
         ) from None
 
 
-def _check_covered(noise: AbstractTractable, rows: State) -> None:
+def _check_covered(noise: AbstractEnergy, rows: State) -> None:
     """Raise `ValueError` for a row that the noise never draws: it would teach nothing."""
     energies = jax.jit(lambda rows: lax.map(noise.energy, rows, batch_size=_FIRST_ROWS))(rows)
     outside = np.flatnonzero(~np.isfinite(np.asarray(energies)))

@@ -83,10 +83,12 @@ def as_logs(log: Any, checkpoint: Path | None = None) -> Logs:
     paths = [] if checkpoint is None else [checkpoint.resolve()]
     for each in logs:
         each.check()
-        path = getattr(each, "path", None)
-        if path is not None and (path := Path(path).resolve()) in paths:
-            raise ValueError(f"log and checkpoint must be files of their own, got {path} twice")
-        paths.append(path)
+        path: Any = getattr(each, "path", None)
+        if path is not None:
+            paths.append(Path(path).resolve())
+    if len(set(paths)) < len(paths):
+        told = ", ".join(map(str, paths))
+        raise ValueError(f"logs and checkpoint must be files of their own, got {told}")
     return Logs(logs)
 
 
