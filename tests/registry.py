@@ -278,12 +278,12 @@ CONTINUOUS_OBJECTIVES = {
     "tempered cd": lambda: ex.TemperedContrastiveDivergence(n_steps=5, n_chains=10, n_replicas=3),
     "combined": lambda: ex.CombinedObjective(
         [
+            ex.DenoisingScoreMatching(0.2),
             ex.ReplayBuffer(
                 size=200, n_chains=50, n_steps=5, data_noise=0.2, kernel=ex.UnadjustedLangevin(0.05)
             ),
-            ex.DenoisingScoreMatching(0.2),
         ],
-        [1.0, 0.5],
+        [0.5, 1.0],
     ),
     "unbiased cd": lambda: ex.UnbiasedContrastiveDivergence(
         n_pairs=30, kernel=ex.RandomWalkMetropolis(1.0)
