@@ -47,7 +47,8 @@ class InMemory(AbstractFeed):
 class Streamed(AbstractFeed):
     """The rows of one chunk on the device, those of the next read while it is computed.
 
-    A chunk begins where its first step would stand had it `log_every` of them.
+    A chunk begins where its first step would stand had it `log_every` of them, however many steps
+    the run has: programs of another shape may round otherwise.
     """
 
     def __init__(
@@ -56,9 +57,8 @@ class Streamed(AbstractFeed):
         key: Key[Array, ""],
         recipe: Recipe,
         log_every: int,
-        total: int,
     ):
-        self._rows, self._key, self._most = rows, key, min(log_every, total)
+        self._rows, self._key, self._most = rows, key, log_every
         self._rows_a_step = recipe.rows_a_step
         self._per_epoch = rows.n_rows // recipe.rows_a_step
         self._epoch: tuple[int, np.ndarray] | None = None

@@ -195,7 +195,7 @@ def fit(
                 f" {total} asked for: ask for more, or start anew with resume=False (--no-resume)"
             )
     if isinstance(known_rows, StreamedRows):
-        feed = Streamed(known_rows, key_order, recipe, log_every, total)
+        feed = Streamed(known_rows, key_order, recipe, log_every)
     else:
         feed = InMemory(
             pack(energy.space, rows) if objective.learns_from_rows else rows, n_rows, key_order
