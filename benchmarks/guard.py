@@ -32,7 +32,8 @@ from energax.training._progress import Progress
 THREADS = 2
 FINITE = ("chains left", "stuck", "collapsed", "drifted", "loss", "exploded")
 TOLERANCE = 0.05
-"""Nats by which a trained model may lie below its last healthy state: training is a random walk."""
+"""Nats by which a trained model may lie below the best state it went back to: training is a random
+walk."""
 
 BITS = 9
 
@@ -416,7 +417,7 @@ def main() -> int:
                 Bar("provoked failures neither got over nor rightly diagnosed", len(wrong), 0),
                 Bar("diagnoses while every number was finite", len(finite), 6, at_most=False),
                 Bar(
-                    "models worse than their last healthy state",
+                    "models worse than the best state gone back to",
                     sum(map(worse, failed.values())),
                     0,
                 ),
