@@ -14,7 +14,7 @@ each gradient by its norm, so it is run at three rates and shown at the one that
 Compiling is not among energax's seconds: it is told beside them.
 
 Rows are MNIST's, binarised: ENERGAX_DATA names a folder with `mnist_binarised.npz`. Numbers go to
-`benchmarks/results/likelihood_curves.json` and the curves to a picture beside it.
+`benchmarks/results/likelihood_curves.json`, the curves to a picture beside it.
 """
 
 import contextlib

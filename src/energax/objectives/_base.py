@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from energax.energies import AbstractEnergy, trainable
-from energax.random import as_count
+from energax.random import as_count, is_number
 from energax.spaces import State
 
 
@@ -84,7 +84,7 @@ def number_field(name: str, default: float, *, most: float = math.inf) -> Any:
     """A field that is a number from 0 to `most`, checked and made one of Python's."""
 
     def convert(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        if not is_number(value):
             raise ValueError(f"{name} must be a number, got {value!r}")
         if not 0 <= value <= most or value == math.inf:
             limit = "of at least 0" if most == math.inf else f"between 0 and {most:g}"
@@ -96,8 +96,7 @@ def number_field(name: str, default: float, *, most: float = math.inf) -> Any:
 
 def positive_number(value: Any, name: str) -> float:
     """The value as Python's float, or `ValueError` unless it is a positive, finite number."""
-    number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not number or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return float(value)
 

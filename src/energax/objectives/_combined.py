@@ -88,10 +88,8 @@ class CombinedObjective(AbstractObjective):
             for each, s, k in zip(self.objectives, state, keys, strict=True)
         ]
 
-        def total(*gradients: Array) -> Array:
-            return sum(w * g for w, g in zip(self.weights[1:], gradients[1:], strict=True)) + (
-                self.weights[0] * gradients[0]
-            )
+        def total(*gradients: Array) -> Any:
+            return sum(w * g for w, g in zip(self.weights, gradients, strict=True))
 
         measures: dict[str, Array] = {}
         for i, step in enumerate(steps, 1):

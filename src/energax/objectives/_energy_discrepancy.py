@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy
 from energax.kernels._coordinates import reflected
 from energax.objectives._base import AbstractObjective, Step, count_field, value_and_gradient
-from energax.random import bernoulli, normal
+from energax.random import bernoulli, is_number, normal
 from energax.spaces import (
     Binary,
     Box,
@@ -115,8 +114,7 @@ class EnergyDiscrepancy(AbstractObjective):
 
 
 def _check(name: str, value: Any, expected: str, fits: Callable[[Any], bool]) -> None:
-    number = isinstance(value, int | float | np.integer | np.floating)
-    if isinstance(value, bool) or not number or not math.isfinite(value) or not fits(value):
+    if not is_number(value) or not math.isfinite(value) or not fits(value):
         raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 

@@ -3,6 +3,7 @@
 from energax.random._checks import LARGEST_COUNT as LARGEST_COUNT
 from energax.random._checks import as_count as as_count
 from energax.random._checks import as_key as as_key
+from energax.random._checks import is_number as is_number
 from energax.random._draws import Choices as Choices
 from energax.random._draws import bernoulli as bernoulli
 from energax.random._draws import categorical as categorical

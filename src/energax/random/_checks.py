@@ -18,6 +18,12 @@ def as_key(key: Any) -> Key[Array, ""]:
     return key
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, of Python or NumPy, and not a boolean."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool)
+
+
 LARGEST_COUNT = 2**31 - 1
 """The largest count that a compiled program may be given: its integers have 32 bits."""
 

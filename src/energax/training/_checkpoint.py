@@ -41,21 +41,21 @@ def fingerprint(
         "data": _digest(rows),
         "key": _digest(key),
         "energy": f"{type(energy).__name__} {_digest(energy)} {_settings(energy)}",
-        "objective": f"{objective} {_digest(objective)}".rstrip(),
+        "objective": f"{without_addresses(objective)} {_digest(objective)}".rstrip(),
         "optimizer": signature(jax.tree.structure(optimizer)),
         **{name: str(value) for name, value in settings.items()},
     }
 
 
-def named(value: Any) -> str:
-    """A value in words that are the same in every process: without addresses in memory."""
+def without_addresses(value: Any) -> str:
+    """A value in words that are the same in every process: a function's name, no address."""
     name = getattr(value, "__qualname__", None)
     return re.sub(r" at 0x[0-9a-f]+", "", str(value)) if name is None else name
 
 
 def _settings(tree: Any) -> str:
     """A hash of all that is no array: fields, names of functions."""
-    words = named(eqx.tree_pformat(tree, short_arrays=True))
+    words = without_addresses(eqx.tree_pformat(tree, short_arrays=True))
     return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 

@@ -10,9 +10,9 @@ from jaxtyping import Array, Key
 from energax.energies import AbstractEnergy
 from energax.objectives import AbstractObjective
 from energax.partition import energies_of
+from energax.random import is_number
 from energax.spaces import State
 from energax.training._held_out import LogLikelihoods, PseudoLikelihoods, most_pairs
-from energax.training._settings import is_number
 from energax.training._streamed import StreamedRows, as_streams
 
 _EXPLODED = 1000.0

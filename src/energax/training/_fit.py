@@ -13,9 +13,9 @@ from jaxtyping import Array, Key
 
 from energax.energies import AbstractEnergy, check_energy, trainable
 from energax.objectives import AbstractObjective
-from energax.random import as_count, as_key
+from energax.random import as_count, as_key, is_number
 from energax.spaces import State
-from energax.training._checkpoint import check_path, fingerprint, named, read_checkpoint
+from energax.training._checkpoint import check_path, fingerprint, read_checkpoint, without_addresses
 from energax.training._checks import Checks
 from energax.training._feed import InMemory, Streamed
 from energax.training._fitted import Fitted
@@ -25,7 +25,6 @@ from energax.training._progress import Progress
 from energax.training._settings import (
     as_optimizer,
     as_recipe,
-    is_number,
     named_rate,
     total_steps,
 )
@@ -183,7 +182,7 @@ def fit(
             clip=recipe.clip,
             accumulate=recipe.accumulate,
             ema=recipe.ema,
-            augment=None if augment is None else named(augment),
+            augment=None if augment is None else without_addresses(augment),
         )
         if likelihood_every is not None:
             settings["likelihood_every"] = str(likelihood_every)

@@ -6,23 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import energax.random
 from energax.energies import AbstractEnergy
 from energax.objectives import AbstractObjective
-from energax.random import as_count
+from energax.random import as_count, is_number
 from energax.training._step import Recipe
 
 _MOST_STEPS = 2**31 - 1
 """Steps are counted in 32 bits."""
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number, and not a boolean."""
-    number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool)
 
 
 def total_steps(steps: int | None, epochs: float | int | None, per_epoch: int) -> int:

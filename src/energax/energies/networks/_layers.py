@@ -6,9 +6,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Key
 
+from energax.random import is_number
 from energax.spaces import float_dtype
 
 Activation = Literal["silu", "softplus", "gelu", "tanh"]
@@ -70,7 +70,6 @@ def check_limit(lipschitz: float | int | None) -> float | None:
     """The bound as Python's float, or `ValueError` unless it is positive."""
     if lipschitz is None:
         return None
-    number = isinstance(lipschitz, int | float | np.number) and not isinstance(lipschitz, bool)
-    if not number or not 0 < lipschitz < math.inf:
+    if not is_number(lipschitz) or not 0 < lipschitz < math.inf:
         raise ValueError(f"lipschitz must be a positive number or None, got {lipschitz!r}")
     return float(lipschitz)
