@@ -10,11 +10,13 @@ steps in a replay buffer. Images are shown with the noise taken off, x = y + noi
 the mean of all images that could lie behind y.
 
 The training length L is the mean life of a chain in the buffer, `n_steps / fresh` steps. Chains are
-started from white noise and run for L, 3 L and 10 L steps; a small classifier, trained by this
-script on the data's labels, says how sure it is of them and which class, and gives the features of
-Frechet distances to held-out images. Beside them: images of the data blurred and with the noise
-taken off by the model; draws of mixtures of Gaussians. Then how well E tells the data apart from
-the other data set and from noise.
+started from white noise and run for L, 3 L and 10 L steps, just as in training: the buffer holds
+where chains are and not how fast they go, so that velocities are drawn anew after `n_steps`, which
+with steps this long is another temperature than that of velocities which are kept. A small
+classifier, trained by this script on the data's labels, says how sure it is of them and which
+class, and gives the features of Frechet distances to held-out images. Beside them: images of the
+data blurred and with the noise taken off by the model; draws of mixtures of Gaussians. Then how
+well E tells the data apart from the other data set and from noise.
 
 MNIST is read from ENERGAX_DATA (`mnist.npz`), Fashion-MNIST from ENERGAX_FASHION, a folder with
 its four files, by default where Debian's package dataset-fashion-mnist puts them. Every stage is
@@ -60,6 +62,7 @@ from measuring import (
 from rich.table import Table
 
 import energax as ex
+from energax.kernels import start_chains, step_chains
 
 THREADS = 2
 FIGURES = Path(__file__).parents[1] / "docs" / "how_to" / "figures"
@@ -67,7 +70,6 @@ DENSE = 256
 """Units of the energy's network that see all positions."""
 BATCH, N_STEPS, SLOTS = 64, 10, 640
 MULTIPLES = (1, 3, 10)
-CHAINS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Settings:
     """Steps of training by the score alone."""
     likelihood: int
     """Steps by both."""
+    chains: int = 500
+    """Started from noise when the training is over."""
 
     @property
     def length(self) -> int:
@@ -89,10 +93,10 @@ class Settings:
 
 
 SETTINGS = {
-    "mnist": Settings(noise=0.4, fresh=0.01, score=1500, likelihood=9000),
-    "fashion": Settings(noise=0.3, fresh=0.02, score=1500, likelihood=6000),
+    "mnist": Settings(noise=0.4, fresh=0.01, score=1500, likelihood=12000),
+    "fashion": Settings(noise=0.4, fresh=0.005, score=1500, likelihood=12000, chains=300),
 }
-QUICK = Settings(noise=0.4, fresh=0.2, score=40, likelihood=40)
+QUICK = Settings(noise=0.4, fresh=0.2, score=40, likelihood=40, chains=20)
 
 
 # --- the energy -----------------------------------------------------------------------------------
@@ -183,30 +187,44 @@ def denoised(energy: ex.AbstractEnergy, y: Array, noise: float) -> Array:
     return jnp.clip(y + noise**2 * jax.vmap(energy.score)(y), 0.0, 1.0)
 
 
+@eqx.filter_jit
+def walked(
+    energy: ex.AbstractEnergy, y: Array, noise: float, visits: int | Array, key: Array
+) -> Array:
+    """Where chains come to, walked as the buffer walks them: `N_STEPS` steps a visit."""
+    kernel_ = kernel(noise)
+
+    def visit(i: Array, y: Array) -> Array:
+        keys = jax.random.split(jax.random.fold_in(key, i), N_STEPS + 1)
+        chains = start_chains(energy, kernel_, y, keys[0])
+
+        def step(chains: Any, key: Array) -> tuple[Any, None]:
+            return step_chains(energy, kernel_, chains, key)[0], None
+
+        return jax.lax.scan(step, chains, keys[1:])[0].x
+
+    return jax.lax.fori_loop(0, visits, visit, y)
+
+
 def long_chains(
-    energy: ex.AbstractEnergy, n: int, settings: Settings, folder: Path
+    energy: ex.AbstractEnergy, settings: Settings, folder: Path
 ) -> dict[int, np.ndarray]:
     """States of chains from white noise after each multiple of the training length."""
     arrays = jax.tree.leaves(eqx.filter(energy, eqx.is_array))
-    told = [repr((settings, n)).encode(), *(np.asarray(array).tobytes() for array in arrays)]
+    told = [repr(settings).encode(), *(np.asarray(array).tobytes() for array in arrays)]
     path = folder / f"chains-{hashlib.sha256(b''.join(told)).hexdigest()[:12]}.npz"
     found: dict[int, np.ndarray] = {}
     if path.exists():
         with np.load(path) as file:
             found = {int(key): file[key] for key in file.files}
-    y, done = np.asarray(jax.random.normal(ex.key(5), (n, *SHAPE))), 0
+    y, done = np.asarray(jax.random.normal(ex.key(5), (settings.chains, *SHAPE))), 0
     for multiple in MULTIPLES:
         if multiple not in found:
-            draws = ex.sample(
-                energy,
-                n,
-                key=jax.random.fold_in(ex.key(6), multiple),
-                kernel=kernel(settings.noise),
-                chains=n,
-                warmup=(multiple - done) * settings.length - 1,
-                start=y,
+            visits = (multiple - done) * settings.length // N_STEPS
+            key = jax.random.fold_in(ex.key(6), multiple)
+            found[multiple] = np.asarray(
+                walked(energy, jnp.asarray(y), settings.noise, jnp.asarray(visits), key)
             )
-            found[multiple] = np.asarray(draws.x)[:, 0]
             aside = path.with_suffix(".aside.npz")
             np.savez(aside, **{str(key): value for key, value in found.items()})
             aside.replace(path)
@@ -266,8 +284,8 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     busy = warn_if_busy()
     data = load(name)
-    n_chains, tried = (20, 200) if quick else (CHAINS, 2000)
     settings = QUICK if quick else SETTINGS[name]
+    n_chains, tried = settings.chains, 200 if quick else 2000
     noise = settings.noise
 
     classifier = kept(
@@ -280,7 +298,7 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     seconds = sum(training["seconds"].values())
 
     began = time.monotonic()
-    states = long_chains(energy, n_chains, settings, folder)
+    states = long_chains(energy, settings, folder)
     test = data["test_images"]
     blurred = test[:n_chains] + noise * jax.random.normal(ex.key(7), (n_chains, *SHAPE))
     images = {f"chains, {m} L": np.asarray(denoised(energy, y, noise)) for m, y in states.items()}
@@ -308,7 +326,6 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
             "dense": DENSE,
             "batch": BATCH,
             "training length": settings.length,
-            "chains": n_chains,
         },
         "training": training,
         "classifier accuracy": judging.accuracy,

@@ -23,6 +23,7 @@ from energax.energies import GaussianMRF as GaussianMRF
 from energax.energies import Graph as Graph
 from energax.energies import Ising as Ising
 from energax.energies import Lattice as Lattice
+from energax.energies import MixedPrecision as MixedPrecision
 from energax.energies import MuellerBrown as MuellerBrown
 from energax.energies import MultivariateGaussian as MultivariateGaussian
 from energax.energies import NeuralEnergy as NeuralEnergy

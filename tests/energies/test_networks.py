@@ -9,7 +9,7 @@ from scipy.special import expit, softmax
 
 import energax as ex
 from energax.energies.networks._layers import limited, spectral_bound
-from oracles import refused
+from oracles import draws, refused
 
 
 def _silu(x):
@@ -225,3 +225,59 @@ def test_activations_by_name(activation):
 def test_bad_settings_are_refused(make, words):
     with refused(*words):
         make(ex.key(0))
+
+
+@pytest.mark.parametrize(
+    ("space", "make"),
+    [
+        (ex.Real(3), lambda s: ex.DenseNetwork.init(ex.key(0), s, width=32)),
+        (ex.Real((8, 8)), lambda s: ex.ResidualNetwork.init(ex.key(0), s.shape, channels=(4, 8))),
+        (ex.Real((6, 2)), lambda s: ex.AttentionNetwork.init(ex.key(0), s, width=16)),
+        (ex.Categorical(6, 5), lambda s: ex.SequenceNetwork.init(ex.key(0), s, width=8)),
+    ],
+)
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(space, make):
+    network = make(space)
+    mixed = ex.MixedPrecision(network)
+    xs = draws(space, 200)
+    both = [np.asarray(jax.jit(jax.vmap(f.__call__))(xs)) for f in (network, mixed)]
+    assert both[1].dtype == np.float32
+    error = np.sqrt(np.mean((both[1] - both[0]) ** 2) / np.mean(both[0] ** 2))
+    assert 1e-5 < error < 0.02  # 2^-9 = 0.002 a rounding, and not none
+    x = xs[0]
+    products = [
+        line for line in str(jax.make_jaxpr(mixed)(x)).splitlines() if "dot_general" in line
+    ]
+    assert products
+    assert all("bf16" in line.split("=")[0] for line in products)
+    gradient = jax.grad(lambda m: m(x))(mixed)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {np.dtype(np.float32)}
+
+
+def test_what_is_trained_in_mixed_precision_is_the_same_model():
+    space = ex.Real(2)
+    rows = np.random.default_rng(0).normal([1.0, -1.0], 0.5, (2000, 2))
+    bowl = ex.freeze(ex.Gaussian(jnp.zeros(2), jnp.full(2, 2.0)))
+    network = ex.DenseNetwork.init(ex.key(0), space, width=32)
+    means = []
+    for function in (network, ex.MixedPrecision(network)):
+        run = ex.fit(
+            ex.NeuralEnergy(function, space) * bowl,
+            rows,
+            ex.DenoisingScoreMatching(0.2),
+            key=ex.key(1),
+            learning_rate=0.005,
+            steps=500,
+        )
+        assert run.status == "finished"
+        leaves = jax.tree.leaves(run.energy.factors[0].function)
+        assert {leaf.dtype for leaf in leaves if hasattr(leaf, "dtype")} == {np.dtype(np.float32)}
+        found = ex.sample(run.energy, 4000, key=ex.key(2), kernel=ex.HMC())
+        means.append(found.x.mean((0, 1)))
+    np.testing.assert_allclose(means, [[1.0, -1.0]] * 2, atol=0.2)
+    np.testing.assert_allclose(means[1], means[0], atol=0.05)
+
+
+def test_mixed_precision_refuses_what_cannot_be_called():
+    with refused("function", "callable", "int"):
+        ex.MixedPrecision(3)

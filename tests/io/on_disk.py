@@ -106,6 +106,9 @@ MODELS = {
     ),
     "DenseNetwork": lambda: energies.DenseNetwork.init(KEY, JOINT, width=3, lipschitz=2.0),
     "ResidualNetwork": lambda: energies.ResidualNetwork.init(KEY, (4, 4), channels=(2, 3)),
+    "MixedPrecision": lambda: energies.MixedPrecision(
+        energies.DenseNetwork.init(KEY, JOINT, width=3)
+    ),
     "ResidualBlock": lambda: energies.ResidualBlock.init(KEY, 2),
     "AttentionNetwork": lambda: energies.AttentionNetwork.init(
         KEY, spaces.Categorical(3, 5), width=4, heads=2, positions=True

@@ -63,6 +63,7 @@ from energax.energies.machines import JointRBM as JointRBM
 from energax.energies.networks import AttentionBlock as AttentionBlock
 from energax.energies.networks import AttentionNetwork as AttentionNetwork
 from energax.energies.networks import DenseNetwork as DenseNetwork
+from energax.energies.networks import MixedPrecision as MixedPrecision
 from energax.energies.networks import NeuralEnergy as NeuralEnergy
 from energax.energies.networks import NoiseConditional as NoiseConditional
 from energax.energies.networks import ResidualBlock as ResidualBlock

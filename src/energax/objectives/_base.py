@@ -41,6 +41,10 @@ class AbstractObjective(eqx.Module):
     learns_from_rows: ClassVar[bool] = True
     """Whether the data are rows of the energy's space, and not another kind such as moments."""
 
+    minimised: ClassVar[str | None] = "loss"
+    """The measure, if it is among them, whose mean the steps are to make smaller; `None` if that is
+    a sum of several, of which each may rise."""
+
     @abc.abstractmethod
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:
         """The state before the first step. `rows` are the data, as `prepare` returned them."""
@@ -63,7 +67,10 @@ class AbstractObjective(eqx.Module):
         return self
 
     def chains(self, state: Any) -> State | None:
-        """The states of chains that live on in the objective's state; `None` if there are none."""
+        """The states of chains that live on in the objective's state; `None` if there are none.
+
+        Of a `Joint` they may have some parts only.
+        """
         return None
 
     def default_optimizer(self) -> optax.GradientTransformation:

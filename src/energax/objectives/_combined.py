@@ -1,7 +1,7 @@
 """Several objectives at once, weighed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Float, Key
@@ -43,6 +43,8 @@ class CombinedObjective(AbstractObjective):
     run = ex.fit(ex.Gaussian(jnp.zeros(2)), rows, both, key=ex.key(0), steps=50)
     ```
     """
+
+    minimised: ClassVar[str | None] = None
 
     objectives: tuple[AbstractObjective, ...]
     weights: tuple[float, ...]

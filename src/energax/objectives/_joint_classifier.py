@@ -1,7 +1,7 @@
 """A classifier that is also a model of what it classifies."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -53,6 +53,8 @@ class JointClassifier(AbstractObjective):
     classifier is secretly an energy based model and you should treat it like one" (2020),
     equation 9.
     """
+
+    minimised: ClassVar[str | None] = None
 
     predicted: tuple[str, ...]
     generative: AbstractObjective
@@ -106,6 +108,9 @@ class JointClassifier(AbstractObjective):
         if calmer is self.generative:
             return self
         return eqx.tree_at(lambda o: o.generative, self, calmer)
+
+    def chains(self, state: Any) -> State | None:
+        return self.generative.chains(state)
 
     def complaint(self, measures: dict[str, float]) -> str:
         return self.generative.complaint(measures)

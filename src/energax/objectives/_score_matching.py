@@ -1,6 +1,6 @@
 """Score matching with the exact trace of the Hessian."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,8 @@ class ScoreMatching(AbstractObjective):
     (2005), theorem 1; with ends, A. Hyvärinen, "Some extensions of score matching" (2007), and
     S. Yu, M. Drton and A. Shojaie, "Generalized score matching for non-negative data" (2019).
     """
+
+    minimised: ClassVar[str | None] = "score_matching"
 
     block: int = count_field("block", 16)
 

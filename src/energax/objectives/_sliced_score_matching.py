@@ -1,6 +1,6 @@
 """Score matching along random directions."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,8 @@ class SlicedScoreMatching(AbstractObjective):
     Source: Y. Song, S. Garg, J. Shi and S. Ermon, "Sliced score matching: a scalable approach to
     density and score estimation" (2019), equations 7 and 8.
     """
+
+    minimised: ClassVar[str | None] = "score_matching"
 
     n_projections: int = count_field("n_projections", 1)
     variance_reduced: bool = True

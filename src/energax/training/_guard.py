@@ -32,8 +32,11 @@ _SLACK = 1.25
 """By how much the spread of a few chains may exceed the bound of all states by chance."""
 
 _LOSS, _ERRORS, _NAT = 0.1, 4, 1.0
-"""By how much of itself a loss may exceed the first one, by how many errors of a chunk's mean, and
-by how much in any case: most are in nats."""
+"""By how much of itself a loss may exceed the start's, by how many errors of the difference, and by
+how much in any case: most are in nats."""
+
+START = 10
+"""Steps, of a run that does not move, over which the start's loss is measured."""
 
 _WORSE = 0.5
 """By how much of log N the data may rise above the lowest chain, in a model that begins there."""
@@ -54,6 +57,9 @@ ADVICE: dict[Cause, str] = {
 }
 
 _OF_CHAINS = ("chains left", "stuck")
+
+OF_ONE_STEP: tuple[Cause, ...] = ("not finite", "exploded")
+"""What is met at the step that brings it, and not chunks later."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +83,8 @@ class Memory:
     failures: int = 0
     """Failures since a state was last found healthy."""
     first: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Measures at the first step, and of the chains after the first chunk."""
+    """Measures at the first step, of the chains after the first chunk, and the loss of the start
+    over several batches, with its error."""
 
 
 class Limits(NamedTuple):
@@ -132,7 +139,24 @@ def broken(chunk: Chunk, n_steps: int, done: int, energy_limit: float) -> Findin
     return Finding(cause, met, step)
 
 
-def suspicions(chunk: Chunk, memory: Memory, limits: Limits) -> list[Finding]:
+def beginning(chunk: Chunk, still: Chunk | None, minimised: str | None) -> dict[str, float]:
+    """What is remembered of a run's start: `Memory.first`.
+
+    Of the first chunk, and of steps from the same start that did not move, for the loss: that of
+    one batch may be a lucky one.
+    """
+    first = chunk.watch.named(chunk.watch.first)
+    if chunk.chain_spread is not None:
+        first["chain_spread"] = float(chunk.chain_spread)
+    if still is not None and minimised is not None and bool(still.healthy):
+        first["loss at the start"] = still.watch.means()[minimised]
+        first["its error"] = still.watch.error(minimised)
+    return first
+
+
+def suspicions(
+    chunk: Chunk, memory: Memory, limits: Limits, minimised: str | None
+) -> list[Finding]:
     """What looks ill in a chunk whose numbers are all finite."""
     step, found = int(chunk.state.step), []
     means, sizes = chunk.watch.means(), chunk.watch.sizes()
@@ -175,11 +199,12 @@ def suspicions(chunk: Chunk, memory: Memory, limits: Limits) -> list[Finding]:
             f"the data's energy lies {above:.3g} nats above that of the lowest chain: it is less"
             f" likely than under a uniform model (at {limits.gap:.3g})",
         )
-    if "loss" in means:
-        first, n = memory.first.get("loss", means["loss"]), int(chunk.watch.n)
-        error = math.sqrt(max(sizes["loss"] ** 2 - means["loss"] ** 2, 0.0) / n)
-        if means["loss"] > first + max(_LOSS * abs(first), _ERRORS * error, _NAT):
-            see("loss", f"the mean loss is {means['loss']:.3g}, at the start it was {first:.3g}")
+    first = memory.first.get("loss at the start")
+    if minimised is not None and first is not None:
+        loss = means[minimised]
+        error = math.hypot(chunk.watch.error(minimised), memory.first["its error"])
+        if loss > first + max(_LOSS * abs(first), _ERRORS * error, _NAT):
+            see("loss", f"the mean loss is {loss:.3g}, at the start it was {first:.3g}")
     return found
 
 
@@ -189,7 +214,13 @@ def patience(log_every: int) -> int:
 
 
 def judged(
-    chunk: Chunk, memory: Memory, limits: Limits, *, log_every: int, is_last: bool
+    chunk: Chunk,
+    memory: Memory,
+    limits: Limits,
+    *,
+    minimised: str | None,
+    log_every: int,
+    is_last: bool,
 ) -> tuple[Memory, Finding | None]:
     """The memory after a chunk of finite numbers, and the finding that fails the run, if any.
 
@@ -197,12 +228,7 @@ def judged(
     """
     alone = is_last and int(chunk.watch.n) >= _ENOUGH
     needed = 1 if alone else patience(log_every)
-    if not memory.first:
-        first = chunk.watch.named(chunk.watch.first)
-        if chunk.chain_spread is not None:
-            first["chain_spread"] = float(chunk.chain_spread)
-        memory = dataclasses.replace(memory, first=first)
-    found = suspicions(chunk, memory, limits)
+    found = suspicions(chunk, memory, limits, minimised)
     strikes = {finding.cause: memory.strikes.get(finding.cause, 0) + 1 for finding in found}
     clean = 0 if found else memory.clean + 1
     memory = dataclasses.replace(memory, strikes=strikes, clean=clean)

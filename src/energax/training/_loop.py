@@ -6,15 +6,27 @@ import time
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import optax
 
 from energax.objectives import AbstractObjective
 from energax.sampling._progress import Bar
+from energax.spaces import State
 from energax.training._checkpoint import write_checkpoint
 from energax.training._checks import Checks
 from energax.training._feed import AbstractFeed
-from energax.training._guard import Limits, broken, judged, patience
+from energax.training._guard import (
+    OF_ONE_STEP,
+    START,
+    Finding,
+    Limits,
+    Memory,
+    beginning,
+    broken,
+    judged,
+    patience,
+)
 from energax.training._logs import Logs
 from energax.training._progress import Progress, Row, advice
 from energax.training._step import Chunk, Order, Recipe, TrainingState, run_chunk
@@ -63,7 +75,6 @@ def run(plan: Plan, progress: Progress) -> Ended:
     first_step, elapsed = progress.done, _seconds(progress.history)
     saved_at, saved = began, progress if progress.history else None
     order = plan.feed.order
-    limits = Limits.of(progress.state.energy.space)
     probation = patience(plan.log_every) + 1  # a strike comes within it
     status: Status = "finished"
     message = f"{plan.total} steps"
@@ -80,18 +91,12 @@ def run(plan: Plan, progress: Progress) -> Ended:
             while progress.done < plan.total:
                 done = progress.done
                 n_steps = min(plan.log_every - done % plan.log_every, plan.total - done)
-                chunk = _chunk(plan, progress.state, order, n_steps)
+                rows, ordered = plan.feed.rows(done, n_steps), order
+                chunk = _chunk(plan, progress.state, rows, order, n_steps)
                 order, then = chunk.order, done + n_steps
                 if then < plan.total:
                     plan.feed.read_ahead(then, min(plan.log_every, plan.total - then))
-                memory, finding = progress.memory, None
-                if not bool(chunk.healthy):
-                    finding = broken(chunk, n_steps, done, plan.checks.energy_limit)
-                elif plan.objective.learns_from_rows:
-                    is_last = done + n_steps == plan.total
-                    memory, finding = judged(
-                        chunk, memory, limits, log_every=plan.log_every, is_last=is_last
-                    )
+                memory, finding = _judgement(plan, progress, chunk, rows, ordered, n_steps)
                 if finding is not None:
                     again = sum(alarm["again"] for alarm in progress.alarms) < plan.retries
                     can_calm = _can_calm(plan, progress)
@@ -132,13 +137,46 @@ def run(plan: Plan, progress: Progress) -> Ended:
     return Ended(progress, status, message)
 
 
-def _chunk(plan: Plan, state: TrainingState, order: Order, n_steps: int) -> Chunk:
+def _judgement(
+    plan: Plan, progress: Progress, chunk: Chunk, rows: State, order: Order, n_steps: int
+) -> tuple[Memory, Finding | None]:
+    """What the guard says of a chunk, and remembers of it. `order` is that before the chunk."""
+    done, memory = progress.done, progress.memory
+    if not bool(chunk.healthy):
+        return memory, broken(chunk, n_steps, done, plan.checks.energy_limit)
+    if not plan.objective.learns_from_rows:
+        return memory, None
+    minimised = plan.objective.minimised
+    if minimised not in chunk.watch.names:
+        minimised = None
+    if not memory.first:
+        still = None
+        if minimised is not None:
+            still = _still(plan, progress.state, rows, order, n_steps)
+        memory = dataclasses.replace(memory, first=beginning(chunk, still, minimised))
+    return judged(
+        chunk,
+        memory,
+        Limits.of(progress.state.energy.space),
+        minimised=minimised,
+        log_every=plan.log_every,
+        is_last=done + n_steps == plan.total,
+    )
+
+
+def _still(plan: Plan, state: TrainingState, rows: State, order: Order, n_steps: int) -> Chunk:
+    """The first steps of a chunk with updates of size 0: what measures are by chance alone."""
+    still = eqx.tree_at(lambda s: s.scale, state, jnp.zeros_like(state.scale))
+    return _chunk(plan, still, rows, order, min(START, n_steps))
+
+
+def _chunk(plan: Plan, state: TrainingState, rows: State, order: Order, n_steps: int) -> Chunk:
     return run_chunk(
         state,
         _calmed(plan, state),
         plan.optimizer,
         plan.recipe,
-        plan.feed.rows(int(state.step), n_steps),
+        rows,
         plan.feed.sample,
         order,
         plan.feed.key,
@@ -184,10 +222,14 @@ def _diagnosis(progress: Progress) -> str:
     n = sum(alarm["again"] for alarm in progress.alarms)
     if n:
         words += f", after {n} {'tries' if n > 1 else 'try'} with lower settings"
-    return (
-        f"{words}. The parameters are those after step {progress.done}."
-        f" {advice(progress.alarms[-1])}"
-    )
+    words += f". The parameters are those after step {progress.done}."
+    met = {(alarm["step"], alarm["cause"]) for alarm in progress.alarms}
+    if n and len(met) == 1 and progress.alarms[0]["cause"] in OF_ONE_STEP:
+        return (
+            f"{words} The same step failed at every rate: look for rows with values far from all"
+            " others, or for states that the energy is not made for"
+        )
+    return f"{words} {advice(progress.alarms[-1])}"
 
 
 def _interrupted(plan: Plan, progress: Progress) -> str:

@@ -1,5 +1,6 @@
 """What is added up over a chunk, inside the compiled program: a few hundred numbers."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -75,6 +76,11 @@ class Watch(eqx.Module):
         n = int(self.n)
         return {name: total / n for name, total in self.named(self.totals).items()}
 
+    def error(self, name: str) -> float:
+        """The standard error of a measure's mean, were its values at each step independent."""
+        mean, size = self.means()[name], self.sizes()[name]
+        return math.sqrt(max(size**2 - mean**2, 0.0) / int(self.n))
+
     def sizes(self) -> dict[str, float]:
         """The square root of each measure's mean square: large too where signs alternate."""
         n = int(self.n)
@@ -110,7 +116,8 @@ def _probe(gradient: Any) -> Float[Array, " probed"]:
 def spread_of_chains(chains: State | None, rows: State) -> Float[Array, ""] | None:
     """The variance of the chains' entries over that of the rows'; `None` without chains.
 
-    Summed over entries, so that those which never vary say nothing. Of two chains or more.
+    Summed over entries, so that those which never vary say nothing. Of two chains or more, and
+    of the rows' parts that the chains have.
     """
     if chains is None or len(jax.tree.leaves(chains)[0]) < 2:
         return None
@@ -119,6 +126,8 @@ def spread_of_chains(chains: State | None, rows: State) -> Float[Array, ""] | No
         leaves = [leaf.astype(float_dtype()) for leaf in jax.tree.leaves(states)]
         return jnp.sum(jnp.stack([jnp.sum(jnp.var(leaf, 0)) for leaf in leaves]))
 
+    if isinstance(chains, dict) and isinstance(rows, dict):
+        rows = {name: rows[name] for name in chains}
     some = jax.tree.map(lambda leaf: leaf[:: max(1, len(leaf) // ROWS)], rows)
     data = variance(some)
     return jnp.where(data > 0, variance(chains) / jnp.where(data > 0, data, 1.0), 1.0)

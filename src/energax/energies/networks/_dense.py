@@ -84,7 +84,8 @@ class DenseNetwork(eqx.Module):
         )
 
     def __call__(self, x: State) -> Float[Array, ""]:
-        hidden, activation = features(self.space, x), ACTIVATIONS[self.activation]
+        activation = ACTIVATIONS[self.activation]
+        hidden = features(self.space, x, self.readout.dtype)
         for matrix, bias in zip(self.weights, self.biases, strict=True):
             hidden = activation(hidden @ limited(matrix, self.lipschitz) + bias)
         return (hidden @ limited(self.readout, self.lipschitz))[0]
