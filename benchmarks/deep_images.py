@@ -232,6 +232,15 @@ def long_chains(
     return found
 
 
+def with_velocities_kept(energy: ex.AbstractEnergy, settings: Settings) -> np.ndarray:
+    """States of chains that `sample` walks to the training length without a stop."""
+    n = settings.chains
+    start = jax.random.normal(ex.key(5), (n, *SHAPE))
+    steps = {"chains": n, "warmup": settings.length - 1, "start": start}
+    draws = ex.sample(energy, n, key=ex.key(10), kernel=kernel(settings.noise), **steps)
+    return np.asarray(draws.x)[:, 0]
+
+
 def told_apart(
     energy: ex.AbstractEnergy, inside: np.ndarray, outside: np.ndarray, noise: float, key: Array
 ) -> float:
@@ -302,6 +311,8 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     test = data["test_images"]
     blurred = test[:n_chains] + noise * jax.random.normal(ex.key(7), (n_chains, *SHAPE))
     images = {f"chains, {m} L": np.asarray(denoised(energy, y, noise)) for m, y in states.items()}
+    kept_going = with_velocities_kept(energy, settings)
+    images["chains, 1 L, velocities kept"] = np.asarray(denoised(energy, kept_going, noise))
     images |= {"data, blurred and denoised": np.asarray(denoised(energy, blurred, noise))}
     images |= {"data to train on": data["train_images"][:n_chains]}
     images |= mixtures(data["train_images"], n_chains)

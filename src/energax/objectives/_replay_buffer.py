@@ -43,6 +43,10 @@ class ReplayBuffer(AbstractObjective):
     n_steps / fresh steps, and there are many more of them than are walked at a time; those that
     begin anew see to it that the model has no mode where no chain looks.
 
+    The buffer holds where chains are: velocities, as of `UnderdampedLangevin`, are drawn anew at
+    each visit. With steps so long that these are hotter than the ones the kernel comes to, the
+    model is fitted to chains that are walked in such visits.
+
     Biased as far as these chains are from the model, which `age_model` (the mean number of steps
     behind the states that are contrasted) and `age_buffer` help to judge.
 
