@@ -19,8 +19,8 @@ data blurred and with the noise taken off by the model; draws of mixtures of Gau
 well E tells the data apart from the other data set and from noise.
 
 MNIST is read from ENERGAX_DATA (`mnist.npz`), Fashion-MNIST from ENERGAX_FASHION, a folder with
-its four files, by default where Debian's package dataset-fashion-mnist puts them. Every stage is
-kept in `--folder` and not done again: stop with Ctrl-C and run again. Numbers go to
+its four files, by default where Debian's package dataset-fashion-mnist puts them. The long stages
+are kept in `--folder` and not done again: stop with Ctrl-C and run again. Numbers go to
 `benchmarks/results/`, sheets of images to `docs/how_to/figures/`.
 """
 

@@ -34,7 +34,7 @@ from energax.training._progress import Progress
 THREADS = 2
 FINITE = ("chains left", "stuck", "collapsed", "drifted", "loss", "exploded")
 TOLERANCE = 0.05
-"""Nats by which a trained model may lie below the best state it went back to: training is a random
+"""Nats by which a trained model may lie below an earlier one of its run: training is a random
 walk."""
 
 BITS = 9

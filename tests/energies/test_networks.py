@@ -281,3 +281,14 @@ def test_what_is_trained_in_mixed_precision_is_the_same_model():
 def test_mixed_precision_refuses_what_cannot_be_called():
     with refused("function", "callable", "int"):
         ex.MixedPrecision(3)
+
+
+def test_mixed_precision_takes_a_noise_beside_the_state():
+    def f(x, noise):
+        assert x.dtype == noise.dtype == jnp.bfloat16
+        return -0.5 * jnp.sum(x * x) / (1 + noise**2)
+
+    energy = ex.NoiseConditional(ex.MixedPrecision(f), ex.Real(2), [0.1, 3.0])
+    value = energy.at(2.0).energy(jnp.array([1.0, 3.0]))
+    assert value.dtype == jnp.float32
+    assert float(value) == pytest.approx(1.0, rel=0.01)

@@ -268,7 +268,8 @@ def test_a_loss_that_rises_is_met():
     assert run.history[-1]["loss"] < 9 * np.log(2) + 0.1
 
 
-def test_a_start_at_the_optimum_is_no_alarm_however_noisy_the_loss():
+@pytest.mark.parametrize("log_every", [1, 30])
+def test_a_start_at_the_optimum_is_no_alarm_however_noisy_the_loss(log_every):
     # The first batch of four may be a lucky one: of ten such runs two were taken to get worse.
     energy = ex.Gaussian(jnp.zeros(20))
     for seed in range(10):
@@ -279,8 +280,8 @@ def test_a_start_at_the_optimum_is_no_alarm_however_noisy_the_loss():
             ex.MaximumLikelihood(),
             key=ex.key(seed),
             batch_size=4,
-            steps=300,
-            log_every=30,
+            steps=10 * log_every if log_every > 1 else 60,
+            log_every=log_every,
             learning_rate=1e-4,
         )
         assert run.status == "finished", run.message
@@ -320,8 +321,21 @@ def test_a_row_far_from_all_others_is_not_blamed_on_the_rate():
     )
     assert run.status == "diverged"
     assert len({alarm["step"] for alarm in run.alarms}) == 1
+    assert run.alarms[0]["step"] > 2
     assert "The same step failed at every rate" in run.message
     assert "rows with values far from all others" in run.message
+
+
+def test_a_rate_that_is_far_too_high_is_blamed():
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    options = {"key": ex.key(0), "steps": 100, "log_every": 10, "batch_size": 10}
+    optimizer = optax.sgd(1e12)
+    run = ex.fit(
+        ex.Gaussian(jnp.zeros(3)), rows, ex.MaximumLikelihood(), optimizer=optimizer, **options
+    )
+    assert run.status == "diverged"
+    assert len({alarm["step"] for alarm in run.alarms}) == 1
+    assert "Try a smaller learning rate" in run.message
 
 
 def test_a_joint_classifiers_chains_are_watched():

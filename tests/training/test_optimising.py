@@ -167,25 +167,14 @@ def test_part_of_a_saved_model_stays_while_the_rest_is_fitted(tmp_path):
 PCD_FREE = ex.PersistentContrastiveDivergence(n_steps=2, n_chains=10)
 
 
-# --- half precision ----------------------------------------------------------------------------
+# --- mixed precision ---------------------------------------------------------------------------
 
 
-class Half(eqx.Module):
-    """A network that computes in bfloat16; its parameters stay what they are."""
-
-    network: eqx.nn.MLP
-
-    def __call__(self, x):
-        def half(leaf):
-            return leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf
-
-        return jax.tree.map(half, self.network)(half(x)).astype(x.dtype) - 0.5 * jnp.sum(x**2)
-
-
-def test_a_network_that_computes_in_half_precision_trains_parameters_in_single():
+def test_chains_follow_a_network_that_computes_in_mixed_precision():
     rows = np.random.default_rng(0).normal([1.5, -0.5], 0.4, (400, 2))
     network = eqx.nn.MLP(2, "scalar", 32, 2, jax.nn.silu, key=ex.key(0))
-    start = ex.NeuralEnergy(Half(network), ex.Real(2))
+    bowl = ex.freeze(ex.Gaussian(jnp.zeros(2)))
+    start = ex.NeuralEnergy(ex.MixedPrecision(network), ex.Real(2)) * bowl
     kernel = ex.UnadjustedLangevin(0.02)
     objective = ex.PersistentContrastiveDivergence(5, 50, kernel=kernel)
     run = ex.fit(start, rows, objective, key=ex.key(1), learning_rate=3e-3, steps=800)

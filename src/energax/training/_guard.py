@@ -36,7 +36,8 @@ _LOSS, _ERRORS, _NAT = 0.1, 4, 1.0
 how much in any case: most are in nats."""
 
 START = 10
-"""Steps, of a run that does not move, over which the start's loss is measured."""
+"""Steps, of a run that does not move, over which the start's loss is measured; of a stream no more
+than a chunk has, and without two of them no loss is judged."""
 
 _WORSE = 0.5
 """By how much of log N the data may rise above the lowest chain, in a model that begins there."""
@@ -148,7 +149,7 @@ def beginning(chunk: Chunk, still: Chunk | None, minimised: str | None) -> dict[
     first = chunk.watch.named(chunk.watch.first)
     if chunk.chain_spread is not None:
         first["chain_spread"] = float(chunk.chain_spread)
-    if still is not None and minimised is not None and bool(still.healthy):
+    if still is not None and minimised is not None and int(still.watch.n) > 1:
         first["loss at the start"] = still.watch.means()[minimised]
         first["its error"] = still.watch.error(minimised)
     return first

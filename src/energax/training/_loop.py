@@ -1,10 +1,11 @@
 """The loop: compiled chunks, and between them the guard, the bar, the checkpoint."""
 
 import dataclasses
+import itertools
 import math
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -32,6 +33,9 @@ from energax.training._progress import Progress, Row, advice
 from energax.training._step import Chunk, Order, Recipe, TrainingState, run_chunk
 
 Status = Literal["finished", "interrupted", "diverged"]
+
+_SOON = 2
+"""Steps after which a failure is the rate's: one to go too far, one to see it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,9 +169,10 @@ def _judgement(
 
 
 def _still(plan: Plan, state: TrainingState, rows: State, order: Order, n_steps: int) -> Chunk:
-    """The first steps of a chunk with updates of size 0: what measures are by chance alone."""
+    """Some steps with updates of size 0: what measures are in a state, but for its own chains."""
     still = eqx.tree_at(lambda s: s.scale, state, jnp.zeros_like(state.scale))
-    return _chunk(plan, still, rows, order, min(START, n_steps))
+    holds_all = plan.feed.key is not None
+    return _chunk(plan, still, rows, order, START if holds_all else min(START, n_steps))
 
 
 def _chunk(plan: Plan, state: TrainingState, rows: State, order: Order, n_steps: int) -> Chunk:
@@ -223,13 +228,23 @@ def _diagnosis(progress: Progress) -> str:
     if n:
         words += f", after {n} {'tries' if n > 1 else 'try'} with lower settings"
     words += f". The parameters are those after step {progress.done}."
-    met = {(alarm["step"], alarm["cause"]) for alarm in progress.alarms}
-    if n and len(met) == 1 and progress.alarms[0]["cause"] in OF_ONE_STEP:
+    if _at_one_step(progress.alarms):
         return (
             f"{words} The same step failed at every rate: look for rows with values far from all"
             " others, or for states that the energy is not made for"
         )
     return f"{words} {advice(progress.alarms[-1])}"
+
+
+def _at_one_step(alarms: list[dict[str, Any]]) -> bool:
+    """Whether one step failed, as soon as it was taken, in each of the last tries.
+
+    Far enough from where these began: with a rate that is much too high the second step fails.
+    """
+    last = alarms[-1]
+    same = list(itertools.takewhile(lambda a: a["step"] == last["step"], reversed(alarms)))
+    of_rows = all(a["cause"] in OF_ONE_STEP for a in same)
+    return len(same) > 1 and of_rows and all(a["step"] > a["back_to"] + _SOON for a in same)
 
 
 def _interrupted(plan: Plan, progress: Progress) -> str:

@@ -77,9 +77,12 @@ class Watch(eqx.Module):
         return {name: total / n for name, total in self.named(self.totals).items()}
 
     def error(self, name: str) -> float:
-        """The standard error of a measure's mean, were its values at each step independent."""
-        mean, size = self.means()[name], self.sizes()[name]
-        return math.sqrt(max(size**2 - mean**2, 0.0) / int(self.n))
+        """The standard error of a measure's mean, were its values at each step independent.
+
+        0 of a single step.
+        """
+        mean, size, n = self.means()[name], self.sizes()[name], int(self.n)
+        return math.sqrt(max(size**2 - mean**2, 0.0) / max(n - 1, 1))
 
     def sizes(self) -> dict[str, float]:
         """The square root of each measure's mean square: large too where signs alternate."""

@@ -13,15 +13,16 @@ from energax.spaces import float_dtype
 
 class MixedPrecision(eqx.Module):
     """A network whose arithmetic is in bfloat16; its parameters, what it is given and what it
-    returns stay in float32.
+    returns stay in float32 (float64 if that is JAX's default).
 
-    For f in a `NeuralEnergy` or a `NoiseConditional`: matrices take half the bytes, and on
-    hardware made for it a product half the time or less (on most CPUs it takes longer). The
-    optimiser sees gradients in float32. bfloat16 has the range of float32, so that no loss has to
+    For f in a `NeuralEnergy` or a `NoiseConditional`: matrices take half the bytes, and products
+    less time on hardware made for it (on most CPUs more). The optimiser sees gradients in float32.
+    bfloat16 has the range of float32, so that no loss has to
     be scaled, and eight bits of precision: f is off by about a part in 300. Chains that follow its
     gradient hardly see it. Those that accept moves by differences of E, such as `MALA`, do where
     E is large: an E of 300 is off by a nat. Terms outside, such as a `Gaussian` that is
-    multiplied, keep all their bits; so does what a plain function closes over.
+    multiplied, keep all their bits; so do arrays that a plain function closes over. A network's
+    bound on how much it stretches holds to a percent or so.
 
     What was trained so may be evaluated with all bits: take `function`.
 
@@ -56,4 +57,5 @@ class MixedPrecision(eqx.Module):
 
 
 def _lowered(leaf: Any) -> Any:
-    return leaf.astype(jnp.bfloat16) if eqx.is_inexact_array(leaf) else leaf
+    is_real = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.bfloat16) if is_real else leaf
