@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import energax as ex
@@ -36,6 +37,7 @@ def test_the_gradient_is_the_weighted_sum():
     assert float(step.measures["loss"]) == float(alone[1].measures["loss"])
     assert float(step.measures["loss_3"]) == float(alone[2].measures["loss"])
     assert "energy_gap" in step.measures
+    assert "weighted_loss" not in step.measures  # chains do not tell theirs
 
 
 def test_chains_live_on_and_are_calmed():
@@ -58,6 +60,28 @@ def test_score_matching_and_likelihood_together_find_a_gaussian():
     run = ex.fit(energy, ROWS, both, key=ex.key(0), steps=800, learning_rate=0.02, batch_size=60)
     np.testing.assert_allclose(run.energy.mean, ROWS.mean(0), atol=0.02)
     np.testing.assert_allclose(run.energy.scale, ROWS.std(0), atol=0.02)
+    last = run.history[-1]
+    assert last["weighted_loss"] == pytest.approx(
+        last["loss"] + 0.1 * last["score_matching"], rel=1e-4
+    )
+
+
+def test_a_sum_that_rises_is_met():
+    both = ex.CombinedObjective([ex.MaximumLikelihood(), ex.MaximumLikelihood()])
+    rows = np.random.default_rng(0).random((60, 8)) < 0.5
+    run = ex.fit(
+        ex.Bernoulli(jnp.full(8, 0.1)),
+        rows,
+        both,
+        key=ex.key(0),
+        steps=400,
+        log_every=20,
+        optimizer=optax.sgd(-0.05),  # uphill
+        batch_size=60,
+        retries=0,
+    )
+    assert run.status == "diverged"
+    assert run.alarms[0]["cause"] == "loss"
 
 
 def test_each_complains_of_its_own_measures():

@@ -175,6 +175,7 @@ def test_with_an_exact_generative_term_it_is_the_joint_likelihood(x64):
     p = np.exp(-e - logsumexp(-e))
     total = float(step.measures["loss"]) + float(step.measures["conditional_loss"])
     assert total == pytest.approx(-np.log(p[some]).mean(), rel=1e-12)
+    assert float(step.measures["weighted_loss"]) == pytest.approx(total, rel=1e-12)
     expected = gradients[some].mean(0) - p @ gradients
     np.testing.assert_allclose(_vector(step.gradient), expected, atol=1e-12)
 

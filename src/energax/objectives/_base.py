@@ -41,9 +41,9 @@ class AbstractObjective(eqx.Module):
     learns_from_rows: ClassVar[bool] = True
     """Whether the data are rows of the energy's space, and not another kind such as moments."""
 
-    minimised: ClassVar[str | None] = "loss"
-    """The measure, if it is among them, whose mean the steps are to make smaller; `None` if that is
-    a sum of several, of which each may rise."""
+    minimised: ClassVar[str] = "loss"
+    """The measure whose mean the steps are to make smaller, if it is among them: the guard watches
+    it."""
 
     @abc.abstractmethod
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> Any:

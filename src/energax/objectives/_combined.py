@@ -22,7 +22,8 @@ class CombinedObjective(AbstractObjective):
     shapes are right.
 
     Measures are those of each objective; a name that an earlier one has taken gets the number of
-    its objective, as `loss_2`.
+    its objective, as `loss_2`. `weighted_loss` is the sum, if each of them tells what it minimises:
+    chains do not.
 
     **Arguments:**
 
@@ -44,7 +45,7 @@ class CombinedObjective(AbstractObjective):
     ```
     """
 
-    minimised: ClassVar[str | None] = None
+    minimised: ClassVar[str] = "weighted_loss"
 
     objectives: tuple[AbstractObjective, ...]
     weights: tuple[float, ...]
@@ -97,6 +98,13 @@ class CombinedObjective(AbstractObjective):
         for i, step in enumerate(steps, 1):
             for name, value in step.measures.items():
                 measures[f"{name}_{i}" if name in measures else name] = value
+        losses = [
+            step.measures[each.minimised]
+            for each, step in zip(self.objectives, steps, strict=True)
+            if each.minimised in step.measures
+        ]
+        if len(losses) == len(steps):
+            measures["weighted_loss"] = total(*losses)
         gradient = jax.tree.map(total, *(step.gradient for step in steps))
         found = (step.chain_energies for step in steps)
         energies = next((each for each in found if each is not None), None)

@@ -28,7 +28,8 @@ class JointClassifier(AbstractObjective):
     source has a `ReplayBuffer`). With weight 1 the two are the joint likelihood, -log p(x, y), with
     chains on x alone.
 
-    Measures: `conditional_loss`, `conditional_accuracy`, and those of the generative objective.
+    Measures: `conditional_loss`, `conditional_accuracy`, those of the generative objective, and
+    `weighted_loss`, the sum, if that objective tells what it minimises: chains do not.
 
     **Arguments:**
 
@@ -54,7 +55,7 @@ class JointClassifier(AbstractObjective):
     equation 9.
     """
 
-    minimised: ClassVar[str | None] = None
+    minimised: ClassVar[str] = "weighted_loss"
 
     predicted: tuple[str, ...]
     generative: AbstractObjective
@@ -99,6 +100,11 @@ class JointClassifier(AbstractObjective):
             lambda a, b: a + self.weight * b, first.gradient, second.gradient.inner
         )
         measures = {**second.measures, "conditional_loss": first.measures["loss"]}
+        minimised = self.generative.minimised
+        if minimised in second.measures:
+            measures["weighted_loss"] = (
+                first.measures["loss"] + self.weight * second.measures[minimised]
+            )
         if "accuracy" in first.measures:
             measures["conditional_accuracy"] = first.measures["accuracy"]
         return Step(gradient, second.state, measures, second.chain_energies)

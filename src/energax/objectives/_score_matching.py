@@ -47,7 +47,7 @@ class ScoreMatching(AbstractObjective):
     S. Yu, M. Drton and A. Shojaie, "Generalized score matching for non-negative data" (2019).
     """
 
-    minimised: ClassVar[str | None] = "score_matching"
+    minimised: ClassVar[str] = "score_matching"
 
     block: int = count_field("block", 16)
 

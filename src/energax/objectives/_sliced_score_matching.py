@@ -50,7 +50,7 @@ class SlicedScoreMatching(AbstractObjective):
     density and score estimation" (2019), equations 7 and 8.
     """
 
-    minimised: ClassVar[str | None] = "score_matching"
+    minimised: ClassVar[str] = "score_matching"
 
     n_projections: int = count_field("n_projections", 1)
     variance_reduced: bool = True
