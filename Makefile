@@ -31,6 +31,7 @@ lint: $(READY) ## style, types, and the order of the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --project benchmarks --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(READY) ## put the code in order

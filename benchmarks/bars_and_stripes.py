@@ -43,7 +43,7 @@ import energax as ex
 from energax.energies import trainable
 from energax.exact import log_partition_enumerated
 from energax.plots._style import BLUE, FAINT, GREEN, INK, ORANGE, VERMILLION, dress, legend, panels
-from energax.training._step import Order, TrainingState, pack, run_chunk
+from energax.training._step import Order, Recipe, TrainingState, pack, run_chunk
 
 SIDE, N_HIDDEN = 4, 16
 CHAINS = 100
@@ -115,6 +115,9 @@ def trained(
         objective.init(rbm, rows, key=keys[1]),
         keys[2],
         jnp.zeros((), jnp.int32),
+        scale=jnp.ones(()),
+        calm=jnp.ones(()),
+        average=None,
     )
 
     def chunk(state: TrainingState, n: int) -> Any:
@@ -123,12 +126,13 @@ def trained(
                 state,
                 objective,
                 steps,
+                Recipe(len(ROWS)),
+                pack(rbm.space, rows),
                 pack(rbm.space, rows),
                 Order.unknown(len(ROWS)),
                 keys[3],
                 jnp.asarray(n),
                 jnp.asarray(jnp.inf),
-                batch_size=len(ROWS),
             )
         )
 

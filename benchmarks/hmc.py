@@ -108,7 +108,7 @@ def effective(x: np.ndarray, thin: int) -> dict[str, float]:
     return {
         "mean": float(1 / np.mean(1 / share)),
         "least": float(share.min()),
-        "square": float(2 * np.mean(gaussian(x, precision(*x.shape[2:], CONDITION))) / x.shape[2]),
+        "square": float(2 * np.mean(gaussian(x, precision(x.shape[2], CONDITION))) / x.shape[2]),
         "draws_of_each_chain": n_draws // x.shape[0],
     }
 

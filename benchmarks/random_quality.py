@@ -237,7 +237,7 @@ def _dieharder(number: int, option: int | None, stream: Iterator, extra: tuple =
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT, bufsize=0
         )
-        fcntl.fcntl(process.stdin, F_SETPIPE_SZ, 2**20)
+        fcntl.fcntl(process.stdin.fileno(), F_SETPIPE_SZ, 2**20)
         n_words = _feed(process, stream)
         process.wait()
     text = output.read_text()

@@ -151,6 +151,7 @@ def training(objective: ex.AbstractObjective, rows: np.ndarray, n_steps: int) ->
         optimizer,
         Recipe(BATCH),
         pack(rbm.space, data),
+        pack(rbm.space, data),
         Order.unknown(len(rows)),
         ex.key(3),
         jnp.asarray(n_steps),
