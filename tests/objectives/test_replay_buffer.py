@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exact_gradients import each, energy_gradients, likelihood_gradient
+from scipy.stats import chisquare
 
 import energax as ex
 import oracles
 import registry
 from energax.exact import draw_enumerated
 from energax.kernels import MetropolisHastings
+from energax.objectives._replay_buffer import _drawn
 
 ROWS = np.random.default_rng(0).integers(0, 2, (7, 4))
 FLIP = MetropolisHastings(lambda key, x: 1 - x, lambda x, y: jnp.asarray(1e9))
@@ -167,3 +169,13 @@ def test_what_does_not_fit_the_energy_is_refused_before_training():
         ex.ReplayBuffer(base=ex.Bernoulli(np.zeros(5))).prepare(rbm, ROWS)
     with oracles.refused("continuous space"):
         ex.ReplayBuffer(kernel=ex.UnadjustedLangevin()).init(rbm, ROWS, key=ex.key(0))
+
+
+@pytest.mark.parametrize(("size", "n"), [(10, 10), (10, 3), (64, 16), (7, 1)])
+def test_slots_are_distinct_and_as_likely_as_each_other(size, n):
+    slots = jax.jit(jax.vmap(lambda key: _drawn(size, n, key)))(jax.random.split(ex.key(0), 20_000))
+    assert (np.diff(np.sort(np.asarray(slots), 1)) > 0).all()
+    for column in (0, n - 1):  # the first as well: it is what begins anew
+        counts = np.bincount(np.asarray(slots)[:, column], minlength=size)
+        assert len(counts) == size
+        assert chisquare(counts).pvalue > 1e-4

@@ -115,8 +115,8 @@ class ReplayBuffer(AbstractObjective):
     ) -> Step:
         kernel = self._kernel(energy)
         key_slots, key_fresh, key_start, key_init, key_walk, key_noise = jax.random.split(key, 6)
-        slots = jax.random.choice(key_slots, self.size, (self.n_chains,), replace=False)
-        # Slots come in a random order: which of them begin anew is as random if it is the first.
+        slots = _drawn(self.size, self.n_chains, key_slots)
+        # Every slot is as likely to be the first as another: so which of them begin anew is random.
         anew = jnp.arange(self.n_chains, dtype=jnp.int32) < self._n_fresh(key_fresh)
         started = self._started(energy, self.n_chains, key_start)
         age = jnp.where(anew, 0, state.age[slots]) + self.n_steps
@@ -167,3 +167,16 @@ class ReplayBuffer(AbstractObjective):
         noise = noise_like(batch, key)
         moved = jax.tree.map(lambda x, z: x + self.data_noise * z, batch, noise)
         return jax.vmap(lambda x: reflected(energy.space, x)[0])(moved)
+
+
+def _drawn(size: int, n: int, key: Key[Array, ""]) -> Int[Array, " n"]:
+    """`n` of `size` slots, no slot twice: one of each of n equal parts, turned by chance.
+
+    Each slot is as likely as any other. A subset that is uniform among all costs a permutation of
+    the whole buffer, which took longer than twenty Langevin steps of a small network.
+    """
+    key_turn, key_within = jax.random.split(key)
+    part = size // n
+    turn = jax.random.randint(key_turn, (), 0, size)
+    within = jax.random.randint(key_within, (n,), 0, part)
+    return (turn + part * jnp.arange(n, dtype=turn.dtype) + within) % size

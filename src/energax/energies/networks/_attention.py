@@ -143,7 +143,7 @@ class AttentionBlock(eqx.Module):
     def __call__(self, hidden: Float[Array, "n width"], activation: Activation) -> Array:
         hidden = hidden + self._attended(_normed(hidden, self.scales[0])) @ self.output
         normed = _normed(hidden, self.scales[1])
-        return hidden + ACTIVATIONS[activation](normed @ self.inner) @ self.outer
+        return hidden + ACTIVATIONS[activation](normed @ (0.5 * self.inner)) @ self.outer
 
     def _attended(self, x: Float[Array, "n width"]) -> Float[Array, "n width"]:
         def of_heads(matrix: Array) -> Array:

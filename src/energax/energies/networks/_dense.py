@@ -87,5 +87,6 @@ class DenseNetwork(eqx.Module):
         activation = ACTIVATIONS[self.activation]
         hidden = features(self.space, x, self.readout.dtype)
         for matrix, bias in zip(self.weights, self.biases, strict=True):
-            hidden = activation(hidden @ limited(matrix, self.lipschitz) + bias)
+            half = 0.5 * limited(matrix, self.lipschitz)
+            hidden = activation(hidden @ half + 0.5 * bias)
         return (hidden @ limited(self.readout, self.lipschitz))[0]
