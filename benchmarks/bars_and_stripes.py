@@ -152,8 +152,7 @@ def trained(
             break
         state = done.state
         found["nats"].append(float(log_likelihood(state.energy)))
-        n = max(int(until - (found["step"][-2] if look > 1 else 0)), 1)
-        found["last_measures"] = {k: float(v) / n for k, v in sorted(done.totals.items())}
+        found["last_measures"] = done.watch.means()
     return found
 
 
