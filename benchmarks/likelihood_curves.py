@@ -1,6 +1,7 @@
 """Held-out likelihood against seconds of training: RBMs by persistent chains, beside peers.
 
     python benchmarks/likelihood_curves.py
+    python benchmarks/likelihood_curves.py --judge    # tables and bars of the results there are
 
 energax, a PyTorch loop, scikit-learn and rbms each train a machine of 784 visible units, with 16
 hidden ones and with 500, on the same rows, batches of 100 and PCD-1, from small random weights and
@@ -247,7 +248,9 @@ def main() -> None:
         shown = {int(n): found for n, found in results["curves"].items()}
         results["bars"] = judged(shown)
         picture(shown, RESULTS / "likelihood_curves.png")
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        aside = path.with_suffix(".tmp")
+        aside.write_text(json.dumps(results, indent=1) + "\n")
+        aside.replace(path)
         return
     use_cores(THREADS)
     busy = warn_if_busy()

@@ -306,7 +306,7 @@ def test_score_matching_that_rises_is_met(objective, rate):
         retries=0,
     )
     assert run.status == "diverged"
-    assert run.alarms[0]["cause"] in ("loss", "exploded", "not finite")
+    assert run.alarms[0]["cause"] == "loss"
     assert run.alarms[0]["met"].startswith("the mean loss is")
 
 
@@ -340,8 +340,7 @@ def test_a_rate_that_is_far_too_high_is_blamed():
 
 def test_a_joint_classifiers_chains_are_watched():
     rows = {"hidden": BARS[:, :2], "visible": BARS}
-    n_hidden = 2
-    energy = rbm(n_hidden=n_hidden).joint
+    energy = rbm(n_hidden=2).joint
     run = ex.fit(energy, rows, ex.JointClassifier("hidden"), key=ex.key(0), steps=40, log_every=20)
     assert run.status == "finished", run.message
     assert 0.2 < run.history[-1]["chain_spread"] < 20

@@ -172,8 +172,8 @@ class ReplayBuffer(AbstractObjective):
 def _drawn(size: int, n: int, key: Key[Array, ""]) -> Int[Array, " n"]:
     """`n` of `size` slots, no slot twice: one of each of n equal parts, turned by chance.
 
-    Each slot is as likely as any other. A subset that is uniform among all costs a permutation of
-    the whole buffer, which took longer than twenty Langevin steps of a small network.
+    Each slot is as likely as any other. A subset that is uniform among all would cost a permutation
+    of the whole buffer at every step.
     """
     key_turn, key_within = jax.random.split(key)
     part = size // n

@@ -17,12 +17,12 @@ class MixedPrecision(eqx.Module):
 
     For f in a `NeuralEnergy` or a `NoiseConditional`: matrices take half the bytes, and products
     less time on hardware made for it (on most CPUs more). The optimiser sees gradients in float32.
-    bfloat16 has the range of float32, so that no loss has to
-    be scaled, and eight bits of precision: f is off by about a part in 300. Chains that follow its
-    gradient hardly see it. Those that accept moves by differences of E, such as `MALA`, do where
-    E is large: an E of 300 is off by a nat. Terms outside, such as a `Gaussian` that is
-    multiplied, keep all their bits; so do arrays that a plain function closes over. A network's
-    bound on how much it stretches holds to a percent or so.
+    bfloat16 has the range of float32, so that no loss has to be scaled, and eight bits of
+    precision: f is off by about a part in 200 or 300. Chains that follow its gradient hardly see
+    it. Those that accept moves by differences of E, such as `MALA`, do where E is large: an E of
+    300 is off by a nat. Terms outside, such as a `Gaussian` that is multiplied, keep all their
+    bits; so do arrays that a plain function closes over. A network's bound on how much it
+    stretches holds to a percent or so.
 
     What was trained so may be evaluated with all bits: take `function`.
 
