@@ -179,3 +179,66 @@ def test_slots_are_distinct_and_as_likely_as_each_other(size, n):
         counts = np.bincount(np.asarray(slots)[:, column], minlength=size)
         assert len(counts) == size
         assert chisquare(counts).pvalue > 1e-4
+
+
+def _total(x, velocity):
+    return np.asarray(jnp.sum(x**2 + velocity**2, -1)) / 2
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_chains_go_on_with_the_velocity_they_had(parts, x64):
+    """Almost without friction E(x) + v^2 / 2 stays what it was, over 40 visits; slots that nobody
+    has walked start with velocities that are drawn."""
+    model = ex.Gaussian(jnp.zeros(4))
+    kernel = ex.UnderdampedLangevin(0.05, friction=1e-12)
+    if parts:
+        joint = ex.Joint({"a": ex.Real(4), "b": ex.Binary(3)})
+        model = ex.NeuralEnergy(lambda x: -jnp.sum(x["a"] ** 2) / 2 + x["b"].sum(), joint)
+        kernel = ex.Alternating({"a": kernel, "b": ex.Gibbs()})
+    objective = ex.ReplayBuffer(size=500, n_chains=250, n_steps=3, fresh=0.0, kernel=kernel)
+    rows = jax.vmap(model.space.draw)(jax.random.split(ex.key(4), 5))
+    state = objective.init(model, rows, key=ex.key(0))
+    step = jax.jit(lambda state, key: objective.gradient(model, rows, state, key=key).state)
+    for i in range(6):
+        state = step(state, ex.key(i))
+    walked = np.asarray(state.age > 0)
+    assert walked.mean() > 0.9
+
+    def totals(state):
+        x, velocity = (s["a"] if parts else s for s in (state.x, state.motion))
+        return _total(x, velocity), np.asarray(velocity)
+
+    before, velocity = totals(state)
+    # Exact at the start: 4 entries of x^2 and of v^2, each of mean 1, halved.
+    oracles.assert_mean(before[walked], 4.0)
+    oracles.assert_mean(velocity[walked].ravel() ** 2, 1.0)
+    for i in range(6, 46):
+        state = step(state, ex.key(i))
+    after, _ = totals(state)
+    np.testing.assert_allclose(after[walked], before[walked], rtol=5e-3)
+
+
+def test_chains_that_begin_anew_have_velocities_of_their_own():
+    model = ex.Gaussian(jnp.zeros(2))
+    kernel = ex.UnderdampedLangevin(0.001, friction=1e-6)
+    objective = ex.ReplayBuffer(size=1000, n_chains=1000, n_steps=1, fresh=1.0, kernel=kernel)
+    state = objective.init(model, jnp.zeros((5, 2)), key=ex.key(0))
+    fast = eqx.tree_at(
+        lambda s: (s.motion, s.age), state, (jnp.full((1000, 2), 1e3), state.age + 7)
+    )
+    after = jax.jit(lambda s: objective.gradient(model, jnp.zeros((5, 2)), s, key=ex.key(1)))(fast)
+    oracles.assert_mean(np.asarray(after.state.motion).ravel() ** 2, 1.0)
+
+
+def test_kernels_whose_chains_are_all_in_x_keep_nothing_else():
+    rbm = registry._rbm()
+    state = ex.ReplayBuffer(size=5, n_chains=2).init(rbm, rbm.space.convert(ROWS), key=ex.key(0))
+    assert state.motion is None
+    two = ex.Alternating({"visible": ex.Gibbs(), "hidden": ex.Gibbs()})
+    joint = ex.Joint({"visible": ex.Binary(2), "hidden": ex.Binary(2)})
+    energy = ex.NeuralEnergy(lambda x: x["visible"].sum() * x["hidden"].sum() * 1.0, joint)
+    buffer = ex.ReplayBuffer(size=5, n_chains=2, kernel=two)
+    rows = jax.vmap(joint.draw)(jax.random.split(ex.key(1), 3))
+    state = buffer.init(energy, rows, key=ex.key(0))
+    assert state.motion is None
+    assert buffer.gradient(energy, rows, state, key=ex.key(2)).state.motion is None

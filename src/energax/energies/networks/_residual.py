@@ -16,12 +16,9 @@ from energax.energies.networks._layers import (
     limited,
     weight,
 )
+from energax.energies.networks._windows import windowed
 from energax.random import as_count
 from energax.spaces import float_dtype
-
-_TOGETHER = ((0, 4), (4, 9))
-"""Which of the nine slices of a convolution stand side by side in one product: with nine products
-their sum is made again for each that asks for it, with one the copies cost more than they spare."""
 
 
 class ResidualNetwork(eqx.Module):
@@ -38,8 +35,8 @@ class ResidualNetwork(eqx.Module):
     positions together.
 
     A convolution is two products, of shifted slices side by side. On a CPU, in a compiled loop, the
-    gradient of such a network in x is found several times as fast as with XLA's own convolutions,
-    whose transposes it does not optimise there (`benchmarks/deep_training.py`).
+    gradient of such a network is found several times as fast as with XLA's own convolutions, whose
+    transposes it does not optimise there (`benchmarks/deep_training.py`).
 
     ```python
     import energax as ex
@@ -144,7 +141,8 @@ class ResidualNetwork(eqx.Module):
         half = x.reshape(*x.shape[:2], -1)
         for i, (stem, blocks) in enumerate(zip(self.stems, self.blocks, strict=True)):
             matrix = limited(stem, self.lipschitz)
-            half = _tiles(half, self.patch if i == 0 else 2) @ (0.5 * matrix if i == 0 else matrix)
+            tiles = _tiles(half, self.patch if i == 0 else 2)
+            half = windowed(tiles, 0.5 * matrix if i == 0 else matrix, 1)
             for block in blocks:
                 half = block(half, self.activation, self.lipschitz)
         return ACTIVATIONS[self.activation](half)
@@ -198,23 +196,8 @@ class ResidualBlock(eqx.Module):
         """Half of what follows, from half of the channels."""
         phi = ACTIVATIONS[activation]
         first, second = (0.5 * limited(m, lipschitz) for m in (self.first, self.second))
-        hidden = _convolved(phi(half), first) + 0.5 * self.first_bias[None, None]
-        return half + _convolved(phi(hidden), second) + 0.5 * self.second_bias[None, None]
-
-
-def _convolved(
-    x: Float[Array, "height width in"], matrix: Float[Array, "nine_in out"]
-) -> Float[Array, "height width out"]:
-    """A 3 x 3 convolution with zeros around the edges."""
-    height, width, channels = x.shape
-    padded = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
-    slices = [padded[i : i + height, j : j + width] for i in range(3) for j in range(3)]
-    matrices = matrix.reshape(9, channels, -1)
-    total = jnp.zeros((), x.dtype)
-    for first, last in _TOGETHER:
-        beside = jnp.concatenate(slices[first:last], -1)
-        total = total + beside @ matrices[first:last].reshape(beside.shape[-1], -1)
-    return total
+        hidden = windowed(phi(half), first, 3) + 0.5 * self.first_bias[None, None]
+        return half + windowed(phi(hidden), second, 3) + 0.5 * self.second_bias[None, None]
 
 
 def _tiles(x: Float[Array, "height width c"], side: int) -> Float[Array, "rows columns tile"]:
