@@ -150,6 +150,20 @@ class Alternating(AbstractStepwiseTunableKernel):
             }
         )
 
+    def motion(self, state: AlternatingState) -> Any:
+        kept = {name: kernel.motion(state.parts[name]) for name, kernel in self.kernels.items()}
+        return kept if jax.tree.leaves(kept) else None
+
+    def moving(self, state: AlternatingState, motion: Any) -> AlternatingState:
+        if motion is None:
+            return state
+        return AlternatingState(
+            {
+                name: kernel.moving(state.parts[name], motion[name])
+                for name, kernel in self.kernels.items()
+            }
+        )
+
     def step(
         self, energy: AbstractEnergy, state: AlternatingState, key: Key[Array, ""]
     ) -> tuple[AlternatingState, Info]:

@@ -74,6 +74,15 @@ class AbstractKernel(eqx.Module):
             return energy.energy_of(state.terms)
         return energy.energy(state.x)
 
+    def motion(self, state: Any) -> Any:
+        """What has to be kept beside x and the energy for a chain to go on as if it had never
+        stopped: velocities. `None` if x is all."""
+        return None
+
+    def moving(self, state: Any, motion: Any) -> Any:
+        """The state at the same x, with the `motion` of another."""
+        return state
+
     def check(self, energy: AbstractEnergy) -> None:
         """Raise `ValueError` if this kernel cannot move on this energy."""
         return

@@ -52,6 +52,18 @@ def retemper_chains(energy: AbstractEnergy, kernel: AbstractKernel, states: Any)
     return jax.vmap(kernel.retemper, in_axes=(None, 0))(energy, states)
 
 
+def motion_of(kernel: AbstractKernel, states: Any) -> Any:
+    """Of every chain, what has to be kept beside x; `None` if x is all."""
+    return None if isinstance(kernel, AbstractEnsembleKernel) else jax.vmap(kernel.motion)(states)
+
+
+def moving_chains(kernel: AbstractKernel, states: Any, motion: Any) -> Any:
+    """The chains where they are, with that motion."""
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return states
+    return jax.vmap(kernel.moving)(states, motion)
+
+
 def energies_of(
     energy: AbstractEnergy, kernel: AbstractKernel, states: Any
 ) -> Float[Array, " chains"]:

@@ -189,5 +189,11 @@ class UnderdampedLangevin(AbstractKernel):
         velocity = plus(velocity, -self.step_size / 2, gradient)
         return UnderdampedState(x, velocity, gradient), Info(jnp.ones_like(value), value)
 
+    def motion(self, state: UnderdampedState) -> State:
+        return state.velocity
+
+    def moving(self, state: UnderdampedState, motion: State) -> UnderdampedState:
+        return UnderdampedState(state.x, motion, state.gradient)
+
     def refresh(self, energy: AbstractEnergy, state: UnderdampedState) -> UnderdampedState:
         return UnderdampedState(state.x, state.velocity, jax.grad(energy.energy)(state.x))

@@ -6,11 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
 from energax.kernels import AbstractKernel, UnadjustedLangevin, start_chains
 from energax.kernels._base import as_kernel
+from energax.kernels._chains import motion_of, moving_chains
 from energax.kernels._coordinates import is_continuous, noise_like, reflected
 from energax.objectives._base import (
     AbstractObjective,
@@ -32,6 +33,9 @@ class BufferState(eqx.Module):
     """States, on a leading axis of slots."""
     age: Int[Array, " slots"]
     """The kernel's steps behind each since it was started."""
+    motion: Any
+    """What the kernel keeps of a chain beside x (`AbstractKernel.motion`), by slot. Slots that no
+    step has walked yet have zeros here, which are not used."""
 
 
 class ReplayBuffer(AbstractObjective):
@@ -43,9 +47,9 @@ class ReplayBuffer(AbstractObjective):
     n_steps / fresh steps, and there are many more of them than are walked at a time; those that
     begin anew see to it that the model has no mode where no chain looks.
 
-    The buffer holds where chains are: velocities, as of `UnderdampedLangevin`, are drawn anew at
-    each visit. With steps so long that these are hotter than the ones the kernel comes to, the
-    model is fitted to chains that are walked in such visits.
+    The buffer holds where chains are and, of `UnderdampedLangevin`, how fast they go: between two
+    visits a chain only stands still, and chains of `ex.sample` with the same kernel are walked
+    as those here. Of a ladder (`ReplicaExchange`) only the chain at the model itself is held.
 
     Biased as far as these chains are from the model, which `age_model` (the mean number of steps
     behind the states that are contrasted) and `age_buffer` help to judge.
@@ -107,8 +111,17 @@ class ReplayBuffer(AbstractObjective):
         return AbstractObjective.prepare(self, energy, data)
 
     def init(self, energy: AbstractEnergy, rows: State, *, key: Key[Array, ""]) -> BufferState:
-        as_kernel(self._kernel(energy)).check(energy)
-        return BufferState(self._started(energy, self.size, key), jnp.zeros(self.size, jnp.int32))
+        kernel = as_kernel(self._kernel(energy))
+        kernel.check(energy)
+        x = self._started(energy, self.size, key)
+        motion = jax.eval_shape(
+            lambda x: motion_of(kernel, start_chains(energy, kernel, x, jax.random.key(0))), x
+        )
+        return BufferState(
+            x,
+            jnp.zeros(self.size, jnp.int32),
+            jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), motion),
+        )
 
     def gradient(
         self, energy: AbstractEnergy, batch: State, state: BufferState, *, key: Key[Array, ""]
@@ -119,20 +132,25 @@ class ReplayBuffer(AbstractObjective):
         # Every slot is as likely to be the first as another: so which of them begin anew is random.
         anew = jnp.arange(self.n_chains, dtype=jnp.int32) < self._n_fresh(key_fresh)
         started = self._started(energy, self.n_chains, key_start)
-        age = jnp.where(anew, 0, state.age[slots]) + self.n_steps
-        x = jax.tree.map(
-            lambda new, kept: jax.vmap(jnp.where)(anew, new, kept[slots]), started, state.x
-        )
+        before = jnp.where(anew, 0, state.age[slots])
+        age = before + self.n_steps
+        x = _chosen(anew, started, state.x, slots)
         chains = start_chains(energy, kernel, x, key_init)
+        chains = moving_chains(
+            kernel, chains, _chosen(before == 0, motion_of(kernel, chains), state.motion, slots)
+        )
         chains, moves = advance(energy, kernel, chains, self.n_steps, key_walk)
         if self.data_noise:
             batch = self._blurred(energy, batch, key_noise)
         gradient, measures, _ = contrast(energy, batch, chains.x, penalty=self.energy_penalty)
+
+        def put_back(all: Any, new: Any) -> Any:
+            return jax.tree.map(lambda a, n: a.at[slots].set(n, unique_indices=True), all, new)
+
         new = BufferState(
-            jax.tree.map(
-                lambda all, new: all.at[slots].set(new, unique_indices=True), state.x, chains.x
-            ),
-            state.age.at[slots].set(age, unique_indices=True),
+            put_back(state.x, chains.x),
+            put_back(state.age, age),
+            put_back(state.motion, motion_of(kernel, chains)),
         )
         ages = {
             "age_model": jnp.mean(age, dtype=float_dtype()),
@@ -167,6 +185,11 @@ class ReplayBuffer(AbstractObjective):
         noise = noise_like(batch, key)
         moved = jax.tree.map(lambda x, z: x + self.data_noise * z, batch, noise)
         return jax.vmap(lambda x: reflected(energy.space, x)[0])(moved)
+
+
+def _chosen(first: Bool[Array, " n"], these: Any, kept: Any, slots: Int[Array, " n"]) -> Any:
+    """`these` where `first`, and what is kept in the slots elsewhere."""
+    return jax.tree.map(lambda t, k: jax.vmap(jnp.where)(first, t, k[slots]), these, kept)
 
 
 def _drawn(size: int, n: int, key: Key[Array, ""]) -> Int[Array, " n"]:
