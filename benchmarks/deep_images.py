@@ -10,13 +10,11 @@ steps in a replay buffer. Images are shown with the noise taken off, x = y + noi
 the mean of all images that could lie behind y.
 
 The training length L is the mean life of a chain in the buffer, `n_steps / fresh` steps. Chains are
-started from white noise and run for L, 3 L and 10 L steps, just as in training: the buffer holds
-where chains are and not how fast they go, so that velocities are drawn anew after `n_steps`, which
-with steps this long is another temperature than that of velocities which are kept. A small
-classifier, trained by this script on the data's labels, says how sure it is of them and which
-class, and gives the features of Frechet distances to held-out images. Beside them: images of the
-data blurred and with the noise taken off by the model; draws of mixtures of Gaussians. Then how
-well E tells the data apart from the other data set and from noise.
+started from white noise and run for L, 3 L and 10 L steps by `ex.sample`. A small classifier,
+trained by this script on the data's labels, says how sure it is of them and which class, and gives
+the features of Frechet distances to held-out images. Beside them: images of the data blurred and
+with the noise taken off by the model; draws of mixtures of Gaussians. Then how well E tells the
+data apart from the other data set and from noise.
 
 MNIST is read from ENERGAX_DATA (`mnist.npz`), Fashion-MNIST from ENERGAX_FASHION, a folder with
 its four files, by default where Debian's package dataset-fashion-mnist puts them. The long stages
@@ -62,7 +60,6 @@ from measuring import (
 from rich.table import Table
 
 import energax as ex
-from energax.kernels import start_chains, step_chains
 
 THREADS = 2
 FIGURES = Path(__file__).parents[1] / "docs" / "how_to" / "figures"
@@ -187,25 +184,6 @@ def denoised(energy: ex.AbstractEnergy, y: Array, noise: float) -> Array:
     return jnp.clip(y + noise**2 * jax.vmap(energy.score)(y), 0.0, 1.0)
 
 
-@eqx.filter_jit
-def walked(
-    energy: ex.AbstractEnergy, y: Array, noise: float, visits: int | Array, key: Array
-) -> Array:
-    """Where chains come to, walked as the buffer walks them: `N_STEPS` steps a visit."""
-    kernel_ = kernel(noise)
-
-    def visit(i: Array, y: Array) -> Array:
-        keys = jax.random.split(jax.random.fold_in(key, i), N_STEPS + 1)
-        chains = start_chains(energy, kernel_, y, keys[0])
-
-        def step(chains: Any, key: Array) -> tuple[Any, None]:
-            return step_chains(energy, kernel_, chains, key)[0], None
-
-        return jax.lax.scan(step, chains, keys[1:])[0].x
-
-    return jax.lax.fori_loop(0, visits, visit, y)
-
-
 def long_chains(
     energy: ex.AbstractEnergy, settings: Settings, folder: Path
 ) -> dict[int, np.ndarray]:
@@ -213,32 +191,26 @@ def long_chains(
     arrays = jax.tree.leaves(eqx.filter(energy, eqx.is_array))
     told = [repr(settings).encode(), *(np.asarray(array).tobytes() for array in arrays)]
     path = folder / f"chains-{hashlib.sha256(b''.join(told)).hexdigest()[:12]}.npz"
-    found: dict[int, np.ndarray] = {}
     if path.exists():
         with np.load(path) as file:
-            found = {int(key): file[key] for key in file.files}
-    y, done = np.asarray(jax.random.normal(ex.key(5), (settings.chains, *SHAPE))), 0
-    for multiple in MULTIPLES:
-        if multiple not in found:
-            visits = (multiple - done) * settings.length // N_STEPS
-            key = jax.random.fold_in(ex.key(6), multiple)
-            found[multiple] = np.asarray(
-                walked(energy, jnp.asarray(y), settings.noise, jnp.asarray(visits), key)
-            )
-            aside = path.with_suffix(".aside.npz")
-            np.savez(aside, **{str(key): value for key, value in found.items()})
-            aside.replace(path)
-        y, done = found[multiple], multiple
-    return found
-
-
-def with_velocities_kept(energy: ex.AbstractEnergy, settings: Settings) -> np.ndarray:
-    """States of chains that `sample` walks to the training length without a stop."""
+            return {int(key): file[key] for key in file.files}
     n = settings.chains
-    start = jax.random.normal(ex.key(5), (n, *SHAPE))
-    steps = {"chains": n, "warmup": settings.length - 1, "start": start}
-    draws = ex.sample(energy, n, key=ex.key(10), kernel=kernel(settings.noise), **steps)
-    return np.asarray(draws.x)[:, 0]
+    draws = ex.sample(
+        energy,
+        n * MULTIPLES[-1],
+        key=ex.key(6),
+        kernel=kernel(settings.noise),
+        chains=n,
+        warmup=0,
+        thin=settings.length,
+        start=jax.random.normal(ex.key(5), (n, *SHAPE)),
+        progress=True,
+    )
+    found = {multiple: np.asarray(draws.x[:, multiple - 1]) for multiple in MULTIPLES}
+    aside = path.with_suffix(".aside.npz")
+    np.savez(aside, **{str(key): value for key, value in found.items()})
+    aside.replace(path)
+    return found
 
 
 def told_apart(
@@ -311,8 +283,6 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     test = data["test_images"]
     blurred = test[:n_chains] + noise * jax.random.normal(ex.key(7), (n_chains, *SHAPE))
     images = {f"chains, {m} L": np.asarray(denoised(energy, y, noise)) for m, y in states.items()}
-    kept_going = with_velocities_kept(energy, settings)
-    images["chains, 1 L, velocities kept"] = np.asarray(denoised(energy, kept_going, noise))
     images |= {"data, blurred and denoised": np.asarray(denoised(energy, blurred, noise))}
     images |= {"data to train on": data["train_images"][:n_chains]}
     images |= mixtures(data["train_images"], n_chains)

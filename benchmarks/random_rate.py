@@ -5,7 +5,8 @@
 Each cell is a `lax.scan` whose step draws an array and gives it to a use, which is how a sampler
 takes its randomness: `accumulate` adds uniforms to an array, `compare` makes Bernoulli bits of
 them, `sum` adds them all up, `normal` adds normal numbers to an array. The generators take turns.
-On energax's keys `energax.random.normal`, which kernels use, stands beside `jax.random.normal`.
+On energax's keys `energax.random.normal`, which kernels use, stands beside `jax.random.normal`, and
+`energax.random.permutation`, in which training reads its rows, beside `jax.random.permutation`.
 `iota` is the floor: the same program with counters in place of random bits, so a generator cannot
 be faster than it and comes near it where the use, and not the generator, sets the pace.
 
@@ -40,9 +41,10 @@ from measuring import (
 )
 from rich.table import Table
 
-from energax.random import GENERATOR, GENERATOR_VERSION, normal
+from energax.random import GENERATOR, GENERATOR_VERSION, normal, permutation
 
 SHAPES = ((78400,), (100, 784), (1024, 2), (1_000_000,))
+ORDERS = (6400, 60_000)
 THREADS = 2
 BAR_USE, BAR = "accumulate", 10.0
 """Times threefry's rate, for uniforms inside a scan."""
@@ -167,6 +169,26 @@ def measure_normals(shape: tuple[int, ...], n_numbers: int, rounds: int) -> dict
     return {"shape": list(shape), "seconds_per_number": seconds, "jax_over_energax": vars(gain)}
 
 
+def measure_orders(n: int, rounds: int) -> dict[str, Any]:
+    """Random orders of n numbers, JAX's and energax's, in turn."""
+    key = jax.random.key(0, impl=GENERATOR)
+    functions = {
+        "jax.random.permutation": jax.jit(lambda key: jax.random.permutation(key, n)),
+        "energax.random.permutation": jax.jit(lambda key: permutation(key, n)),
+    }
+    seconds = take_turns(
+        {name: per_step(lambda f=f: f(key), 1) for name, f in functions.items()}, rounds
+    )
+    gain = ratios(seconds["jax.random.permutation"], seconds["energax.random.permutation"])
+    CONSOLE.print(
+        f"orders of {n} numbers: "
+        + ", ".join(f"{name} {1e3 * statistics.median(s):.2f} ms" for name, s in seconds.items())
+        + f", the first over the second {gain}",
+        highlight=False,
+    )
+    return {"numbers": n, "seconds": seconds, "jax_over_energax": vars(gain)}
+
+
 def report(cells: list[dict[str, Any]]) -> None:
     """The table of all cells."""
     table = Table(title="Random numbers in a scan, ns a number (median over the turns)")
@@ -217,6 +239,7 @@ def main() -> None:
     cells = [measure(use, shape, n_numbers, rounds) for use in uses for shape in shapes]
     report(cells)
     normals = [measure_normals(shape, n_numbers, rounds) for shape in shapes]
+    orders = [measure_orders(n, rounds) for n in ORDERS]
     least = least_gains(cells)
     for use, gain in least.items():
         CONSOLE.print(
@@ -240,6 +263,7 @@ def main() -> None:
             "numbers": n_numbers,
             "cells": cells,
             "normals": normals,
+            "orders": orders,
             "least_gain_over_threefry": least,
             "bars": judge(found),
         },

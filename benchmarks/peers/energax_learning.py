@@ -12,7 +12,7 @@ def make_tasks(settings: dict) -> Tasks:
     rows = load_rows(settings)
     base = ex.Bernoulli.from_data(rows)
     sizes = {"n_visible": settings["n_visible"], "n_hidden": settings["n_hidden"]}
-    rbm = ex.RBM.init(ex.key(0), base=base, **sizes)
+    rbm = ex.RBM.init(ex.key(2 * settings["seed"]), base=base, **sizes)
     objective = ex.PersistentContrastiveDivergence(n_chains=settings["batch_size"])
     optimizer = optax.sgd(settings["learning_rate"])
 
@@ -21,7 +21,7 @@ def make_tasks(settings: dict) -> Tasks:
             rbm,
             rows,
             objective,
-            key=ex.key(1),
+            key=ex.key(2 * settings["seed"] + 1),
             optimizer=optimizer,
             steps=steps,
             batch_size=settings["batch_size"],

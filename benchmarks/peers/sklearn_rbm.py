@@ -14,14 +14,14 @@ def make_tasks(settings: dict) -> Tasks:
         batch_size=size,
         learning_rate=settings.get("learning_rate", 0.01),
         n_iter=1,
-        random_state=0,
+        random_state=settings.get("seed", 0),
     )
     rbm.fit(data[: 10 * size])  # makes the parameters and chains, all float32 like the data
     if settings.get("at_base_rates"):
         rate = (data.sum(0) + 0.5) / (len(data) + 1)
         rbm.intercept_visible_[:] = np.log(rate) - np.log1p(-rate)
     next_batch = batches(data, settings)
-    generator = np.random.RandomState(0)
+    generator = np.random.RandomState(settings.get("seed", 0))
 
     def pcd1(steps: int) -> None:
         # `partial_fit` would turn the batch to float64; `fit` loops over this.

@@ -33,7 +33,7 @@ class RBM:
 
 def make_tasks(settings: dict) -> Tasks:
     rows = load_rows(settings)
-    torch.manual_seed(0)
+    torch.manual_seed(settings.get("seed", 0))
     torch.set_num_threads(settings["threads"])
     torch.set_grad_enabled(False)
     data = torch.from_numpy(rows).float()

@@ -14,3 +14,4 @@ from energax.random._draws import poisson as poisson
 from energax.random._generator import GENERATOR as GENERATOR
 from energax.random._generator import GENERATOR_VERSION as GENERATOR_VERSION
 from energax.random._generator import key as key
+from energax.random._permutation import permutation as permutation

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from energax.energies import AbstractEnergy, trainable
 from energax.exact import sum_of_squares
 from energax.objectives import AbstractObjective, Step
+from energax.random import permutation
 from energax.spaces import AbstractSpace, Binary, Spin, State, float_dtype
 from energax.training._mixing import Mixing
 from energax.training._watch import Watch, spread_of_chains
@@ -77,7 +78,7 @@ class Order(eqx.Module):
 
 def epoch_order(key: Key[Array, ""], epoch: Any, n_rows: int) -> Int[Array, " rows"]:
     """The numbers of all rows, as an epoch sees them one after another."""
-    return jax.random.permutation(jax.random.fold_in(key, epoch), n_rows).astype(jnp.int32)
+    return permutation(jax.random.fold_in(key, epoch), n_rows)
 
 
 class Seen(eqx.Module):
