@@ -139,7 +139,7 @@ def run_chunk(
 
     The number of steps is traced, so chunks of any length share one program. A step that meets a
     non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
-    and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
+    but the objective's state and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
     """
     per_epoch = order.rows.size // recipe.rows_a_step
     mask = trainable(state.energy)
@@ -197,7 +197,11 @@ def run_chunk(
             vector = watch.vector(seen.measures)
             healthy = jnp.all(jnp.isfinite(vector) & (jnp.abs(vector) <= limits))
             new_arrays = eqx.filter(new, eqx.is_array)
-            arrays = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
+            kept = jax.tree.map(lambda a, b: jnp.where(healthy, a, b), new_arrays, arrays)
+            # A buffer is written to where it lies: kept too, all of it would be copied.
+            arrays = eqx.tree_at(
+                lambda s: s.objective, kept, new_arrays.objective, is_leaf=lambda node: node is None
+            )
             watch = watch.after(vector, seen.gradient, healthy)
             if mixing is not None:
                 mixing = mixing.after(seen.chain_energies, i, n_steps, healthy)
