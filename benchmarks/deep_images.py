@@ -285,7 +285,7 @@ def study(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     images = {f"chains, {m} L": np.asarray(denoised(energy, y, noise)) for m, y in states.items()}
     images |= {"data, blurred and denoised": np.asarray(denoised(energy, blurred, noise))}
     images |= {"data to train on": data["train_images"][:n_chains]}
-    images |= mixtures(data["train_images"], n_chains)
+    images |= mixtures(data["train_images"][: 500 if quick else None], n_chains)
     seen = {what: judging.of(x) for what, x in images.items()}
     other = load("fashion" if name == "mnist" else "mnist")["test_images"]
     white = np.random.default_rng(0).random((tried, *SHAPE), np.float32)
