@@ -72,7 +72,7 @@ ANNEALING = ((5000, 200), (20_000, 200))
 SEEDS = {16: 5, 500: 1}
 """Runs of each program, by hidden units."""
 TOLERANCE = 0.5
-"""Nats by which two means of the same arithmetic differ by their random numbers."""
+"""Nats by which curves of the same arithmetic differ by their random numbers."""
 
 
 def rows_of(part: str) -> np.ndarray:
@@ -215,8 +215,9 @@ def best_of_rates(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict
 
 def ends_of(look: dict[str, Any]) -> tuple[float, float]:
     """What to shade: the runs' range, or of a single run what its log Z leaves open."""
-    if len(look["values"]) > 1:
-        return min(look["values"]), max(look["values"])
+    values = look.get("values", ())
+    if len(values) > 1:
+        return min(values), max(values)
     ends = ("lower", "upper") if look["trusted"] else ("value", "value")
     return look[ends[0]], look[ends[1]]
 

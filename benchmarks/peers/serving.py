@@ -98,7 +98,7 @@ def blas_kernels() -> dict[str, str]:
 def batches(rows, settings: dict):
     """Batches without end, each the rows at the next stretch of one random order."""
     n, size = len(rows), settings["batch_size"]
-    order = np.random.default_rng(0).permutation(n)
+    order = np.random.default_rng(settings.get("seed", 0)).permutation(n)
     while True:
         for start in range(0, n - size + 1, size):
             yield rows[order[start : start + size]]

@@ -53,6 +53,12 @@ WAYS = {
     "a gradient an image": lambda f: jax.vmap(
         _slopes(lambda x, m: f(x[None], m)), in_axes=(0, None)
     ),
+    "images on another axis": lambda f: (
+        lambda x, m: jax.vmap(_slopes(lambda x, m: f(x[None], m)), in_axes=(2, None))(
+            jnp.stack([x[0], x[1]], 2), m
+        )
+    ),
+    "recomputed": lambda f: _slopes(jax.checkpoint(f)),
     "many matrices": lambda f: (
         lambda x, m: jax.vmap(_slopes(f), (None, 0))(x, jnp.stack([m, 2 * m]))
     ),
@@ -93,4 +99,33 @@ def test_halves_keep_their_type():
     x = jnp.asarray(X, jnp.bfloat16)
     value, back = jax.vjp(lambda x, m: windowed(x, m, 3), x, jnp.asarray(_matrix(3), jnp.bfloat16))
     assert value.dtype == jnp.bfloat16
-    assert {leaf.dtype for leaf in back(value)} == {jnp.dtype(jnp.bfloat16)}
+    slopes = back(value)
+    assert {leaf.dtype for leaf in slopes} == {jnp.dtype(jnp.bfloat16)}
+    _, wide = jax.vjp(
+        lambda x, m: windowed(x, m, 3), *(a.astype(jnp.float32) for a in (x, _matrix(3)))
+    )
+    for slope, expected in zip(slopes, wide(value.astype(jnp.float32)), strict=True):
+        off = np.asarray(slope, np.float32) - np.asarray(expected)
+        assert np.sqrt(np.mean(off**2)) < 0.02 * np.sqrt(np.mean(np.asarray(expected) ** 2))
+
+
+@pytest.mark.parametrize("types", [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_gradients_have_the_types_of_their_arguments(types):
+    x, matrix = jnp.asarray(X, types[0]), jnp.asarray(_matrix(3), types[1])
+    with jax.numpy_dtype_promotion("standard"):
+        value, back = jax.vjp(lambda x, m: windowed(x, m, 3), x, matrix)
+        slopes = back(jnp.ones_like(value))
+    assert value.dtype == jnp.float32
+    assert tuple(str(slope.dtype) for slope in slopes) == types
+
+
+def test_inside_shard_map_it_keeps_the_types_of_mapped_axes():
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    x, matrix = jnp.asarray(X, jnp.float32), jnp.asarray(_matrix(3), jnp.float32)
+
+    def slope(x, matrix):
+        return jax.grad(_summed(windowed, 3), argnums=1)(x, matrix)
+
+    mapped = jax.shard_map(slope, mesh=mesh, in_specs=(spec("i"), spec()), out_specs=spec())
+    np.testing.assert_allclose(jax.jit(mapped)(x, matrix), slope(x, matrix), rtol=1e-4)

@@ -61,7 +61,7 @@ def test_orders_have_as_many_runs_fixed_points_and_rises_as_random_ones(orders):
     assert abs(np.std(correlation) * np.sqrt(LONG - 1) - 1) < 0.12
 
 
-@pytest.mark.parametrize("n", [0, -1, 2.0, True, 2**31])
+@pytest.mark.parametrize("n", [0, -1, 2.0, True, 2**30 + 1])
 def test_other_lengths_are_refused(n):
     with oracles.refused("n must be an integer"):
         permutation(ex.key(0), n)

@@ -76,6 +76,24 @@ def test_so_is_a_buffer_a_ladder_and_a_pair_of_chains(objective, path):
     assert bits(train(objective=objective, steps=16, checkpoint=path).state) == bits(whole.state)
 
 
+@pytest.mark.parametrize("how", ["alone", "accumulated", "combined"])
+def test_so_are_the_velocities_of_a_buffer(how, path):
+    rows = np.random.default_rng(0).normal(size=(28, 3)).astype(np.float32)
+    kernel = ex.UnderdampedLangevin(0.2)
+    objective = ex.ReplayBuffer(size=20, n_chains=10, n_steps=2, fresh=0.2, kernel=kernel)
+    if how == "combined":
+        objective = ex.CombinedObjective([objective, ex.DenoisingScoreMatching(0.3)], [1.0, 0.5])
+    run = {"energy": ex.Gaussian(jnp.zeros(3)), "data": rows, "objective": objective}
+    run |= {"accumulate": 2} if how == "accumulated" else {}
+    whole = train(steps=16, **run)
+    assert train(steps=6, checkpoint=path, **run).step == 6
+    rest = train(steps=16, checkpoint=path, **run)
+    assert bits(rest.state) == bits(whole.state)
+    buffer = rest.state.objective[0] if how == "combined" else rest.state.objective
+    assert buffer.motion.shape == (20, 3)
+    assert np.any(buffer.motion)
+
+
 def test_so_is_a_joint_classifier(path):
     rows = {"hidden": BARS[:, :4], "visible": BARS}
     chains = ex.PersistentContrastiveDivergence(n_steps=2, n_chains=5)

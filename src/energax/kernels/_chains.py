@@ -54,13 +54,15 @@ def retemper_chains(energy: AbstractEnergy, kernel: AbstractKernel, states: Any)
 
 def motion_of(kernel: AbstractKernel, states: Any) -> Any:
     """Of every chain, what has to be kept beside x; `None` if x is all."""
-    return None if isinstance(kernel, AbstractEnsembleKernel) else jax.vmap(kernel.motion)(states)
+    if isinstance(kernel, AbstractEnsembleKernel):
+        return kernel.motion(states)
+    return jax.vmap(kernel.motion)(states)
 
 
 def moving_chains(kernel: AbstractKernel, states: Any, motion: Any) -> Any:
     """The chains where they are, with that motion."""
     if isinstance(kernel, AbstractEnsembleKernel):
-        return states
+        return kernel.moving(states, motion)
     return jax.vmap(kernel.moving)(states, motion)
 
 

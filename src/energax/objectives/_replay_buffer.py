@@ -49,7 +49,7 @@ class ReplayBuffer(AbstractObjective):
 
     The buffer holds where chains are and, of `UnderdampedLangevin`, how fast they go: between two
     visits a chain only stands still, and chains of `ex.sample` with the same kernel are walked
-    as those here. Of a ladder (`ReplicaExchange`) only the chain at the model itself is held.
+    as those here. Not so of a ladder (`ReplicaExchange`): only where its chain at the model is.
 
     Biased as far as these chains are from the model, which `age_model` (the mean number of steps
     behind the states that are contrasted) and `age_buffer` help to judge.
@@ -115,7 +115,7 @@ class ReplayBuffer(AbstractObjective):
         kernel.check(energy)
         x = self._started(energy, self.size, key)
         motion = jax.eval_shape(
-            lambda x: motion_of(kernel, start_chains(energy, kernel, x, jax.random.key(0))), x
+            lambda x: motion_of(kernel, start_chains(energy, kernel, x, key)), x
         )
         return BufferState(
             x,

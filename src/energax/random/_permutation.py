@@ -10,6 +10,7 @@ _SORTED = 4096
 """Up to so many numbers are put in order by sorting random ones, uniformly among all orders."""
 _ROUNDS = 8
 _MULTIPLIERS = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
+"""The golden ratio's, and the two of MurmurHash3's last steps (A. Appleby, 2011)."""
 
 
 def permutation(key: Key[Array, ""], n: int) -> Int[Array, " n"]:
@@ -46,7 +47,7 @@ def permutation(key: Key[Array, ""], n: int) -> Int[Array, " n"]:
         left, right, sizes = right, left ^ scrambled, sizes[::-1]
     found = ((left << sizes[1]) | right).astype(jnp.int32)
     kept = found < n
-    place = jnp.where(kept, jnp.cumsum(kept, dtype=jnp.int32) - 1, n)
+    place = jnp.where(kept, jnp.cumsum(kept, dtype=jnp.int32) - 1, n + jnp.arange(kept.size))
     order = jnp.zeros(n, jnp.int32)
     return order.at[place].set(found, mode="drop", unique_indices=True)
 

@@ -139,7 +139,8 @@ def run_chunk(
 
     The number of steps is traced, so chunks of any length share one program. A step that meets a
     non-finite gradient or measure, or an energy or a loss beyond `energy_limit`, changes nothing
-    but the objective's state and ends the chunk. A chunk that ends in parameters that are not finite is not healthy either.
+    but the objective's state and ends the chunk. A chunk that ends in parameters that are not
+    finite is not healthy either.
     """
     per_epoch = order.rows.size // recipe.rows_a_step
     mask = trainable(state.energy)

@@ -31,6 +31,11 @@ def windowed(
     Rows of the matrix are ordered by the window's rows, columns and channels; beyond the edges
     there are zeros. With 3 this is the convolution (cross-correlation) of the field.
     """
+    dtype = jnp.result_type(x, matrix)
+    x, matrix = x.astype(dtype), matrix.astype(dtype)
+    if jax.sharding.get_abstract_mesh().manual_axes:
+        # Inside `jax.shard_map`: its types of arrays are kept by JAX's own operations only.
+        return _gathered(x, matrix, side=side)
     return _gather.bind(x, matrix, side=side, both=False)
 
 
@@ -38,7 +43,8 @@ def windowed(
 
 
 def _gathered(x: Array, matrix: Array, *, side: int, both: bool = False) -> Array:
-    """What `windowed` says."""
+    """What `windowed` says. `both`, here and below: whether gradients in both arguments are wanted,
+    which is nothing to the value."""
     channels, out = x.shape[-1], matrix.shape[-1]
     taps = matrix.reshape(side * side, channels, out)
     total = jnp.zeros((), x.dtype)
@@ -102,7 +108,7 @@ _gather = Primitive("windowed")
 _spread = Primitive("windowed_transpose")
 
 
-def _along(
+def _jvp(
     which: Primitive, primals: Sequence[Any], tangents: Sequence[Any], *, side: int, both: bool
 ) -> tuple[Any, Any]:
     """Linear in each of its arguments; where both move, that is noted for the way back."""
@@ -132,7 +138,7 @@ def _unless_zero(slope: Any, argument: Any, otherwise: Any) -> Any:
     return ad.Zero(argument.aval) if isinstance(slope, ad.Zero) else otherwise()
 
 
-def _of_batch(
+def _batch(
     which: Primitive, arguments: Sequence[Any], axes: Sequence[Any], *, side: int, both: bool
 ) -> tuple[Array, int]:
     (x, matrix), (x_axis, matrix_axis) = arguments, axes
@@ -142,7 +148,7 @@ def _of_batch(
     return jax.vmap(value, (x_axis, matrix_axis))(x, matrix), 0
 
 
-def _of_shapes(which: Primitive, x: Any, matrix: Any, *, side: int, both: bool) -> Any:
+def _abstract(which: Primitive, x: Any, matrix: Any, *, side: int, both: bool) -> Any:
     shapes = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (x, matrix))
     found = jax.eval_shape(partial(_VALUES[which], side=side), *shapes)
     return ShapedArray(found.shape, found.dtype)
@@ -152,9 +158,9 @@ _VALUES = {_gather: _gathered, _spread: _spread_out}
 
 for _which, _value in _VALUES.items():
     _which.def_impl(jax.jit(_value, static_argnames=("side", "both")))
-    _which.def_abstract_eval(partial(_of_shapes, _which))
+    _which.def_abstract_eval(partial(_abstract, _which))
     mlir.register_lowering(_which, mlir.lower_fun(_value, multiple_results=False))
-    ad.primitive_jvps[_which] = partial(_along, _which)
-    batching.primitive_batchers[_which] = partial(_of_batch, _which)
+    ad.primitive_jvps[_which] = partial(_jvp, _which)
+    batching.primitive_batchers[_which] = partial(_batch, _which)
 ad.primitive_transposes[_gather] = _gather_transposed
 ad.primitive_transposes[_spread] = _spread_transposed
