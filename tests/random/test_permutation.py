@@ -29,6 +29,16 @@ def test_every_number_once(n, make):
         assert (np.asarray(permutation(make(2), n)) != np.asarray(order)).mean() > 0.99
 
 
+@pytest.mark.parametrize("n", [100, 5000])
+def test_in_double_precision_the_order_is_the_same(n, request):
+    order = np.asarray(permutation(ex.key(1), n))
+    request.getfixturevalue("x64")
+    found = permutation(ex.key(1), n)
+    assert found.dtype == np.int32
+    if n > 4096:  # what JAX sorts by is as wide as its integers
+        np.testing.assert_array_equal(found, order)
+
+
 def test_each_number_is_as_likely_in_each_place(orders):
     """Of a few numbers the places, in 100 equal parts; of a few places the numbers. Each test is
     wrong once in 10^5."""

@@ -47,7 +47,8 @@ def permutation(key: Key[Array, ""], n: int) -> Int[Array, " n"]:
         left, right, sizes = right, left ^ scrambled, sizes[::-1]
     found = ((left << sizes[1]) | right).astype(jnp.int32)
     kept = found < n
-    place = jnp.where(kept, jnp.cumsum(kept, dtype=jnp.int32) - 1, n + jnp.arange(kept.size))
+    beyond = n + jnp.arange(kept.size, dtype=jnp.int32)
+    place = jnp.where(kept, jnp.cumsum(kept, dtype=jnp.int32) - 1, beyond)
     order = jnp.zeros(n, jnp.int32)
     return order.at[place].set(found, mode="drop", unique_indices=True)
 
