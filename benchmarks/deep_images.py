@@ -206,6 +206,8 @@ def long_chains(
         start=jax.random.normal(ex.key(5), (n, *SHAPE)),
         progress=True,
     )
+    if draws.stopped:
+        sys.exit(130)
     found = {multiple: np.asarray(draws.x[:, multiple - 1]) for multiple in MULTIPLES}
     aside = path.with_suffix(".aside.npz")
     np.savez(aside, **{str(key): value for key, value in found.items()})

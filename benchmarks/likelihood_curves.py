@@ -159,12 +159,12 @@ def curves(
     base = ex.Bernoulli.from_data(rows)
     runs, told = [], {}
     for seed in range(1 if quick else SEEDS[n_hidden]):
-        found, told = trained(n_hidden, rows, programs, seed, quick)
-        runs.append(found)
+        run, told = trained(n_hidden, rows, programs, seed, quick)
+        runs.append(run)
 
     def measured(name: str, which: slice) -> list[dict[str, Any]]:
-        for found in runs:
-            for look in found[name][which]:
+        for run in runs:
+            for look in run[name][which]:
                 machine = {k: look.pop(k) for k in ("weights", "visible", "hidden")}
                 look |= likelihood(machine, base, held_out, quick)
         return [mean_of(looks) for looks in zip(*(run[name][which] for run in runs), strict=True)]
@@ -174,10 +174,11 @@ def curves(
         found[name] = measured(name, slice(-1, None))
         CONSOLE.print(f"{n_hidden} hidden, {name}: {found[name][-1]['value']:.2f}", highlight=False)
     ends = {name: looks[-1]["value"] for name, looks in found.items()}
-    for program in best_of_rates(found).values():
-        name = next(name for name, looks in found.items() if looks is program)
-        found[name][:0] = measured(name, slice(-1))
-    return best_of_rates(found), ends, told
+    best = best_of_rates(found)
+    for name, looks in found.items():
+        if any(looks is shown for shown in best.values()):
+            looks[:0] = measured(name, slice(-1))
+    return best, ends, told
 
 
 def mean_of(looks: Sequence[dict[str, Any]]) -> dict[str, Any]:

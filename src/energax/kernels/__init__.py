@@ -9,6 +9,8 @@ from energax.kernels._base import AbstractTunableKernel as AbstractTunableKernel
 from energax.kernels._base import Info as Info
 from energax.kernels._block_gibbs import BlockGibbs as BlockGibbs
 from energax.kernels._chains import energies_of as energies_of
+from energax.kernels._chains import motion_of as motion_of
+from energax.kernels._chains import moving_chains as moving_chains
 from energax.kernels._chains import no_acceptance as no_acceptance
 from energax.kernels._chains import refresh_chains as refresh_chains
 from energax.kernels._chains import retemper_chains as retemper_chains

@@ -9,9 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from energax.energies import AbstractEnergy, AbstractTractable
-from energax.kernels import AbstractKernel, UnadjustedLangevin, start_chains
+from energax.kernels import (
+    AbstractKernel,
+    UnadjustedLangevin,
+    motion_of,
+    moving_chains,
+    start_chains,
+)
 from energax.kernels._base import as_kernel
-from energax.kernels._chains import motion_of, moving_chains
 from energax.kernels._coordinates import is_continuous, noise_like, reflected
 from energax.objectives._base import (
     AbstractObjective,
