@@ -57,16 +57,18 @@ AT = (20, 50, 150, 300, 600, 1200, 2400, 4800, 9600)
 """Updates after which each machine is looked at; an epoch has 600."""
 MORE = 19200
 """Updates of energax's last look: it is done with those of the others in less of their time."""
-RATE = 0.02
+RATES = {16: 0.02, 500: 0.005}
+"""Learning rates, by hidden units: of 500, by chains that make larger steps, log Z is seldom to be
+trusted."""
 PROGRAMS = {
-    "energax": ("energax_learning.py", HERE, RATE),
-    "PyTorch": ("torch_rbm.py", "torch", RATE),
-    "scikit-learn": ("sklearn_rbm.py", "scikit-learn", RATE),
+    "energax": ("energax_learning.py", HERE, None),
+    "PyTorch": ("torch_rbm.py", "torch", None),
+    "scikit-learn": ("sklearn_rbm.py", "scikit-learn", None),
     "rbms, rate 0.01": ("rbms_rbm.py", "rbms", 0.01),
     "rbms, rate 0.03": ("rbms_rbm.py", "rbms", 0.03),
     "rbms, rate 0.1": ("rbms_rbm.py", "rbms", 0.1),
 }
-"""Each program's worker, environment and learning rate."""
+"""Each program's worker, environment and learning rate; `None`: that of `RATES`."""
 ANNEALING = ((5000, 200), (20_000, 200))
 """Temperatures and chains, and those for a log Z that was not to be trusted."""
 SEEDS = {16: 5, 500: 1}
@@ -132,7 +134,9 @@ def trained(
             "seed": seed,
         }
         peers = {
-            name: stack.enter_context(Peer(script, where, settings | {"learning_rate": rate}))
+            name: stack.enter_context(
+                Peer(script, where, settings | {"learning_rate": rate or RATES[n_hidden]})
+            )
             for name, (script, where, rate) in programs.items()
         }
         done = 0

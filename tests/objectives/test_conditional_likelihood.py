@@ -244,6 +244,8 @@ def test_chains_go_on_where_they_were():
     assert {"conditional_accuracy", "conditional_loss", "energy_data", "acceptance"} < set(
         step.measures
     )
+    # Chains have no loss to add.
+    assert float(step.measures["weighted_loss"]) == float(step.measures["conditional_loss"])
     before, after = state.chains.x["visible"], step.state.chains.x["visible"]
     assert before.shape == (10, 4)
     np.testing.assert_array_equal(after, 1 - before)

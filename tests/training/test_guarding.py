@@ -346,6 +346,21 @@ def test_a_joint_classifiers_chains_are_watched():
     assert 0.2 < run.history[-1]["chain_spread"] < 20
 
 
+def test_a_joint_classifiers_loss_is_watched_beside_its_chains():
+    rows = {"hidden": BARS[:, :2], "visible": BARS}
+    run, found = causes(
+        rbm(n_hidden=2).joint,
+        rows,
+        ex.JointClassifier("hidden", weight=1e-3),
+        optimizer=optax.sgd(-0.2),  # uphill
+        steps=60,
+        log_every=10,
+        retries=0,
+    )
+    assert run.status == "diverged"
+    assert found == ["loss"]
+
+
 def test_a_run_does_not_end_in_a_state_that_looks_ill():
     # One chunk is too few for the guard's patience, but it is the last.
     pcd = ex.PersistentContrastiveDivergence(2, 20, kernel=WALK(1e6))

@@ -29,7 +29,8 @@ class JointClassifier(AbstractObjective):
     chains on x alone.
 
     Measures: `conditional_loss`, `conditional_accuracy`, those of the generative objective, and
-    `weighted_loss`, the sum, if that objective tells what it minimises: chains do not.
+    `weighted_loss`: the sum if that objective tells what it minimises, and the first term alone
+    if it does not, as no objective with chains does.
 
     **Arguments:**
 
@@ -99,12 +100,11 @@ class JointClassifier(AbstractObjective):
         gradient = jax.tree.map(
             lambda a, b: a + self.weight * b, first.gradient, second.gradient.inner
         )
-        measures = {**second.measures, "conditional_loss": first.measures["loss"]}
+        loss = first.measures["loss"]
+        measures = {**second.measures, "conditional_loss": loss, "weighted_loss": loss}
         minimised = self.generative.minimised
         if minimised in second.measures:
-            measures["weighted_loss"] = (
-                first.measures["loss"] + self.weight * second.measures[minimised]
-            )
+            measures["weighted_loss"] += self.weight * second.measures[minimised]
         if "accuracy" in first.measures:
             measures["conditional_accuracy"] = first.measures["accuracy"]
         return Step(gradient, second.state, measures, second.chain_energies)

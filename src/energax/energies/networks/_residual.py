@@ -195,9 +195,24 @@ class ResidualBlock(eqx.Module):
     def __call__(self, half: Array, activation: Activation, lipschitz: float | None) -> Array:
         """Half of what follows, from half of the channels."""
         phi = ACTIVATIONS[activation]
-        first, second = (0.5 * limited(m, lipschitz) for m in (self.first, self.second))
-        hidden = windowed(phi(half), first, 3) + 0.5 * self.first_bias[None, None]
-        return half + windowed(phi(hidden), second, 3) + 0.5 * self.second_bias[None, None]
+        height, width, channels = half.shape
+
+        def convolved(row: Array, matrix: Array, bias: Array) -> Array:
+            image = windowed(phi(row).reshape(half.shape), 0.5 * limited(matrix, lipschitz), 3)
+            return image.reshape(row.shape) + _repeated(0.5 * bias, width)[None]
+
+        # Rows of the image as one axis: on a CPU, tanh of 16 channels and a bias takes five times
+        # as long.
+        rows = half.reshape(height, width * channels)
+        hidden = convolved(rows, self.first, self.first_bias)
+        return (rows + convolved(hidden, self.second, self.second_bias)).reshape(half.shape)
+
+
+def _repeated(bias: Float[Array, " channels"], times: int) -> Float[Array, " times_channels"]:
+    """`times` copies in a row. As a product: the compiler would read `jnp.tile` as channels again,
+    and finds the gradient of this one sooner."""
+    copies = jnp.tile(jnp.eye(bias.size, dtype=bias.dtype), (1, times))
+    return jnp.matmul(bias, copies, precision="highest")
 
 
 def _tiles(x: Float[Array, "height width c"], side: int) -> Float[Array, "rows columns tile"]:
