@@ -8,7 +8,7 @@ Two energies: a network of two hidden layers in the plane, and residual convolut
 Langevin dynamics and descends the difference of mean energies by Adam. energax is timed as it
 ships, `ex.fit` with `ex.ReplayBuffer`, all that the call does included; the convolutions stand
 beside XLA's own in the same training. An epoch is 60,000 rows, 937 updates: in the plane a turn is
-as long, on images it is 200 updates (of XLA's own convolutions 40), and an epoch's time is that of
+as long, on images it is 200 updates (of XLA's own convolutions 10), and an epoch's time is that of
 an update times 937.
 
 Each program is a process of its own (see environments.py) that waits while another is timed; all
@@ -112,7 +112,7 @@ def main() -> None:
             }
             blocks = {name: peer.block("run", n_steps) for name, peer in peers.items()}
             if "native" in peers["energax"].tasks:
-                fewer = max(1, n_steps // 5)
+                fewer = max(1, n_steps // 20)
                 blocks["XLA's convolutions"] = peers["energax"].block("native", fewer)
             seconds[case] = take_turns(blocks, rounds)
             cold[case] = {name: peer.cold_start for name, peer in peers.items()}

@@ -4,37 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_GROUP = 8
-"""Terms under one logarithm: their product, at most 2^8, is far from overflow in any dtype."""
-
 
 @jax.custom_jvp
 def sum_softplus(x: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
     """The sum over the last axis of log(1 + exp(x)), for any x, `-inf` (a unit left out) too.
 
-    log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), and the logarithms of eight terms are the
-    logarithm of their product: an eighth of them, for an error of a few roundings of 1 a group,
-    which is below that of the sum. The derivative is `jax.nn.sigmoid` and nothing else, so that a
-    sampler's probabilities and a gradient are one computation to the compiler.
+    Written out, max(x, 0) + log(1 + exp(-|x|)): `jax.nn.softplus` takes five times as long on a
+    CPU. The derivative is `jax.nn.sigmoid` and nothing else, so that a sampler's probabilities and
+    a gradient are one computation to the compiler.
     """
-    n = x.shape[-1]
-    width = n // _GROUP
-    total = jnp.zeros(x.shape[:-1], x.dtype)
-    if width:
-        # Slices and not a reshape: the compiler then works on whole vectors.
-        parts = [x[..., i * width : (i + 1) * width] for i in range(_GROUP)]
-        total = jnp.sum(_of_group(parts), -1)
-    if n % _GROUP:
-        total = total + jnp.sum(_of_group([x[..., _GROUP * width :]]), -1)
-    return total
-
-
-def _of_group(parts: list[Array]) -> Array:
-    linear, product = jnp.zeros_like(parts[0]), jnp.ones_like(parts[0])
-    for part in parts:
-        linear = linear + jnp.maximum(part, 0.0)
-        product = product * (1.0 + jnp.exp(-jnp.abs(part)))
-    return linear + jnp.log(product)
+    return jnp.sum(jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x))), -1)
 
 
 @sum_softplus.defjvp
