@@ -86,6 +86,7 @@ def settings_for(folder: Path, case: str) -> dict[str, Any]:
         "fresh": 0.05,
         "learning_rate": 1e-4,
         "threads": THREADS,
+        "not_warmed": ["native"],  # slow, and the first round is thrown away
     }
 
 

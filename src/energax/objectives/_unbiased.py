@@ -28,8 +28,9 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
 
     v_t = min(1, (t - k) / (m - k + 1)), has the expectation of f = grad E under the model, however
     long chains would take to converge. What the model's slow mixing costs instead is time: a
-    step lasts until the last pair has met. Take k beyond most meeting times and m some times k;
-    less is as right, and noisier.
+    step lasts until the last pair has met. Take k beyond most meeting times, and an m near the
+    longest of them (`longest_meeting`), so long as a step lasts anyhow: what pairs that meet late
+    add is divided by m - k + 1. Less is as right, and noisier.
 
     Terms are added up over all pairs as chains go, so that memory is that of one gradient.
 
@@ -41,8 +42,7 @@ class UnbiasedContrastiveDivergence(AbstractObjective):
       their share, and `fit` says so if there are any at the end.
     - `kernel`: exact, and of a kind whose chains can meet (`step_coupled` says which); chosen if
       `None`. Where modes are far apart, an `ex.ReplicaExchange` of discrete states with a base:
-      its ladders, then one step more apart, meet soon after the base has drawn them the same
-      state.
+      its ladders, then one step more apart, meet once every rung has. Take few rungs.
     - `base`: where pairs start, over the energy's space; rows of the batch if `None`.
     - `centred`: take an RBM's gradient about the units' running means.
 
