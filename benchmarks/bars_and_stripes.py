@@ -191,7 +191,7 @@ def figure(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
         f"{WITHIN:g}", (0.01, WITHIN), (0, 2), xycoords=("axes fraction", "data"),
         textcoords="offset points", fontsize=7, color=INK,
     )  # fmt: skip
-    legend(axes[1], loc="lower left", bbox_to_anchor=(0.0, 0.13))
+    legend(axes[1], loc="lower left", bbox_to_anchor=(0.0, 0.2))
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path)
     print(f"wrote {path}")
