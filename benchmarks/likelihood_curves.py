@@ -58,8 +58,7 @@ AT = (20, 50, 150, 300, 600, 1200, 2400, 4800, 9600)
 MORE = 19200
 """Updates of energax's last look: it is done with those of the others in less of their time."""
 RATES = {16: 0.02, 500: 0.005}
-"""Learning rates, by hidden units: of 500, by chains that make larger steps, log Z is seldom to be
-trusted."""
+"""Learning rates, by hidden units. At 0.02 log Z of the larger machine is seldom to be trusted."""
 PROGRAMS = {
     "energax": ("energax_learning.py", HERE, None),
     "PyTorch": ("torch_rbm.py", "torch", None),

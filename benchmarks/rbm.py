@@ -314,16 +314,21 @@ def floor_rates(results: dict[str, dict[str, list[float]]]) -> dict[str, Spread]
 
 def bars(results: dict[str, dict[str, list[float]]]) -> list[Bar]:
     """What is asked of energax."""
-    cd1, drawn, annealed = results["cd1"], results["gibbs"], results["anneal"]
+    drawn, annealed = results["gibbs"], results["anneal"]
     found = [
-        Bar("CD-1 update over its five products", _median(cd1, "energax", "floor"), 1.25),
+        Bar("CD-1 update over its five products", _median(results["cd1"], "energax", "floor"), 1.2),
+        Bar(
+            "PCD-1 update over its six products", _median(results["pcd1"], "energax", "floor"), 1.2
+        ),
         Bar("block Gibbs step over its two products", _median(drawn, "energax", "floor"), 1.25),
         Bar("annealing step over its two products", _median(annealed, "energax", "floor"), 1.4),
     ]
-    for peer in ("scikit-learn", "PyTorch"):
-        if peer in cd1:
-            value = _median(cd1, peer, "energax")
-            found.append(Bar(f"{peer}'s update over energax's CD-1", value, 2.0, at_most=False))
+    for task, name in (("cd1", "CD-1"), ("pcd1", "PCD-1")):
+        for peer in ("scikit-learn", "PyTorch", "rbms"):
+            if peer in results[task]:
+                value = _median(results[task], peer, "energax")
+                bar = Bar(f"{peer}'s update over energax's {name}", value, 2.0, at_most=False)
+                found.append(bar)
     if "rbms" in drawn:
         value = _median(drawn, "rbms", "energax")
         found.append(Bar("rbms's block Gibbs step over energax's", value, 2.5, at_most=False))

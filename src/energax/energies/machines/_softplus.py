@@ -9,9 +9,9 @@ from jaxtyping import Array, Float
 def sum_softplus(x: Float[Array, "*batch n"]) -> Float[Array, "*batch"]:
     """The sum over the last axis of log(1 + exp(x)), for any x, `-inf` (a unit left out) too.
 
-    Written out, max(x, 0) + log(1 + exp(-|x|)): `jax.nn.softplus` takes five times as long on a
-    CPU. The derivative is `jax.nn.sigmoid` and nothing else, so that a sampler's probabilities and
-    a gradient are one computation to the compiler.
+    Written out, max(x, 0) + log(1 + exp(-|x|)): `jax.nn.softplus` takes several times as long on
+    a CPU. The derivative is `jax.nn.sigmoid` and nothing else, so that a sampler's probabilities
+    and a gradient are one computation to the compiler.
     """
     return jnp.sum(jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x))), -1)
 

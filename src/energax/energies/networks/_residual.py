@@ -201,16 +201,15 @@ class ResidualBlock(eqx.Module):
             image = windowed(phi(row).reshape(half.shape), 0.5 * limited(matrix, lipschitz), 3)
             return image.reshape(row.shape) + _repeated(0.5 * bias, width)[None]
 
-        # Rows of the image as one axis: on a CPU, tanh of 16 channels and a bias takes five times
-        # as long.
+        # Rows of the image as one axis: on a CPU, tanh of few channels and a bias takes several
+        # times as long.
         rows = half.reshape(height, width * channels)
         hidden = convolved(rows, self.first, self.first_bias)
         return (rows + convolved(hidden, self.second, self.second_bias)).reshape(half.shape)
 
 
 def _repeated(bias: Float[Array, " channels"], times: int) -> Float[Array, " times_channels"]:
-    """`times` copies in a row. As a product: the compiler would read `jnp.tile` as channels again,
-    and finds the gradient of this one sooner."""
+    """`times` copies in a row, as a product, whose gradient is found sooner than `jnp.tile`'s."""
     copies = jnp.tile(jnp.eye(bias.size, dtype=bias.dtype), (1, times))
     return jnp.matmul(bias, copies, precision="highest")
 
